@@ -1,0 +1,240 @@
+// Package runtime says what a benchmark is.
+//
+// This file is the contract of the program: every interface and every value that crosses a package boundary. A
+// recipe (package starlib) describes services, clients and jobs; a [Session] starts them through the [Conn] and the
+// [Scheduler] of a [Target], waits, collects, and appends what happened to a [Store] as [Record]s. Nothing else keeps
+// state: what a run is, is a fold over its records ([RunState]).
+//
+// The package imports the standard library only. Packages slurm, storage and those below runtime implement the
+// interfaces, package runtimetest has one conformance suite for each, and cmd/aifb puts them together.
+package runtime
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"io/fs"
+	"iter"
+	"net"
+	"strings"
+	"time"
+)
+
+// A Conn runs short, repeatable commands on one machine and moves files to and from it. What runs long is a job.
+//
+// All methods may be called concurrently, and end soon after their context does. File names are absolute paths of
+// the machine.
+type Conn interface {
+	// Run runs cmd and waits for it to exit. A non-zero exit is an *ExitError. After any other error the command
+	// may or may not have run.
+	Run(ctx context.Context, cmd Cmd) error
+
+	// Put writes what r has to the named file with the given permissions, and makes the directories above it. It is
+	// atomic: under name there is the old file or the whole new one, never a part, and an error leaves no debris.
+	Put(ctx context.Context, name string, mode fs.FileMode, r io.Reader) error
+
+	// Get copies the named file to w, from the offset from on, to the end that it has now. An offset at or beyond
+	// the end copies nothing and is no error. A file that does not exist is fs.ErrNotExist.
+	Get(ctx context.Context, name string, from int64, w io.Writer) error
+
+	// Dial connects to addr as seen from the machine. Network is "tcp".
+	Dial(ctx context.Context, network, addr string) (net.Conn, error)
+
+	// Close releases the connection. It may be called twice. It stops no job.
+	Close() error
+}
+
+// A Cmd is a command for a [Conn] to run.
+type Cmd struct {
+	Args   []string  // the program and its arguments; no shell interprets them
+	Stdin  io.Reader // nil is empty
+	Stdout io.Writer // nil discards
+	Stderr io.Writer // nil discards; the last kilobytes are in the ExitError either way
+}
+
+// An ExitError reports a command that ran and failed.
+type ExitError struct {
+	Args   []string
+	Code   int    // 128+n if signal n ended it
+	Stderr string // its last 4 KiB
+}
+
+// Error says which program failed and why, in the program's own words where it had any.
+func (e *ExitError) Error() string {
+	if msg := strings.TrimSpace(e.Stderr); msg != "" {
+		return fmt.Sprintf("%s: %s", e.Args[0], msg)
+	}
+	return fmt.Sprintf("%s: exit status %d", e.Args[0], e.Code)
+}
+
+// A Scheduler runs jobs. Its methods take many at once, so that what a round trip costs does not grow with the jobs,
+// and may be called concurrently.
+type Scheduler interface {
+	// Submit makes each job's directory, hands the jobs in, and does not wait for them to run. It returns one
+	// Submission per job, in order. It is idempotent: submitting a token that was submitted before makes no second
+	// job, and returns the first one's id. An error means that it is unknown which of the jobs exist.
+	Submit(ctx context.Context, jobs ...Job) ([]Submission, error)
+
+	// Status returns what is known of the jobs, by one query however many they are. A job that the scheduler does
+	// not know, not yet or not any more, is not in the map. An error says nothing about any job.
+	Status(ctx context.Context, ids ...JobID) (map[JobID]Status, error)
+
+	// Cancel ends the jobs and all their processes. Cancelling an ended or unknown job is no error.
+	Cancel(ctx context.Context, ids ...JobID) error
+}
+
+// A JobID is a scheduler's name for a job. Only that scheduler can interpret it.
+type JobID string
+
+// A Submission is the answer to one job of a Submit: its id, or why it was refused. A refused job does not exist.
+type Submission struct {
+	Token string
+	ID    JobID
+	Err   error
+}
+
+// A Job is what a scheduler runs: a command, where its files are, and what it needs.
+//
+// In Dir, on the target, are the job's files: script, stdout, stderr, start.json, exit.json and the directory metrics;
+// [Script] says how they come about.
+type Job struct {
+	Token string            `json:"token"` // its unique name; the scheduler submits the job under it
+	Name  string            `json:"name"`  // its name within the run
+	Dir   string            `json:"dir"`   // absolute, on the target
+	Args  []string          `json:"args"`  // the command; no shell interprets it
+	Env   map[string]string `json:"env,omitempty"`
+	Port  Port              `json:"port,omitempty"`  // what the job listens on
+	Image Image             `json:"image,omitzero"`  // what to pull before the command runs
+	Limit time.Duration     `json:"limit"`           // how long it may run; never zero
+	Needs Resources         `json:"needs,omitempty"` // all but Time, which Limit is made from
+}
+
+// A Port is a TCP port number, NoPort, or AnyPort.
+type Port int
+
+const (
+	NoPort  Port = 0  // listens on nothing
+	AnyPort Port = -1 // a port that is free on the node when the job starts there
+)
+
+// An Image is a container image and the file on the target that it is pulled to.
+type Image struct {
+	URI string `json:"uri"`  // docker://redis:7
+	SIF string `json:"path"` // absolute; if the file is there, nothing is pulled
+}
+
+// Resources are what a job asks the scheduler for. What is not set is left to the cluster. A scheduler without the
+// notion ignores a field.
+type Resources struct {
+	Nodes       int           `json:"nodes,omitempty"`
+	Tasks       int           `json:"tasks,omitempty"`
+	CPUs        int           `json:"cpus,omitempty"` // per task
+	Mem         Bytes         `json:"mem,omitempty"`  // per node
+	GPUs        int           `json:"gpus,omitempty"` // for the whole job
+	Time        time.Duration `json:"time,omitempty"` // limit of the run time
+	Partition   string        `json:"partition,omitempty"`
+	Account     string        `json:"account,omitempty"`
+	QOS         string        `json:"qos,omitempty"`
+	Constraint  string        `json:"constraint,omitempty"`
+	Exclude     string        `json:"exclude,omitempty"`  // nodes not to use
+	NodeList    string        `json:"nodelist,omitempty"` // nodes to use
+	Reservation string        `json:"reservation,omitempty"`
+	Exclusive   bool          `json:"exclusive,omitempty"`
+	Modules     []string      `json:"modules,omitempty"` // module load
+	Setup       []string      `json:"setup,omitempty"`   // shell lines that run before the command
+	Binds       []string      `json:"binds,omitempty"`   // host:container, for an image
+	WorkDir     string        `json:"workdir,omitempty"` // where the command runs; default: the job's directory
+	Extra       []string      `json:"extra,omitempty"`   // more options of the scheduler, such as --mail-type=END
+}
+
+// A Status is what is known of a job.
+type Status struct {
+	State   State     `json:"state"`
+	Outcome Outcome   `json:"outcome,omitempty"` // of an ended job
+	Code    int       `json:"code,omitempty"`    // exit code of an ended job's command, if Exited
+	Exited  bool      `json:"exited,omitempty"`  // the exit code is known
+	Signal  int       `json:"signal,omitempty"`  // that ended the command
+	Reason  string    `json:"reason,omitempty"`  // why it waits or why it ended, in the scheduler's words
+	Node    string    `json:"node,omitempty"`    // the first node that it runs or ran on
+	Start   time.Time `json:"start,omitzero"`
+	End     time.Time `json:"end,omitzero"`
+}
+
+// A State is a stage of a job's life.
+type State string
+
+const (
+	Unknown State = "" // the scheduler has not heard of it, or not yet
+	Pending State = "pending"
+	Running State = "running" // until its outcome is known, also while it is ending
+	Ended   State = "ended"
+)
+
+// An Outcome is what is known of how a job ended. Not knowing is a value of its own and is never success.
+type Outcome string
+
+const (
+	Completed   Outcome = "completed" // exit code 0, and somebody saw it
+	Failed      Outcome = "failed"
+	TimedOut    Outcome = "timeout"
+	OutOfMemory Outcome = "out of memory"
+	Cancelled   Outcome = "cancelled"
+	Preempted   Outcome = "preempted"
+	NodeFailure Outcome = "node failure"
+	Lost        Outcome = "lost" // gone, and nobody knows how
+)
+
+// A Store keeps what happened. It is append-only. Its methods may be called concurrently, also by several processes
+// that have the same store open.
+type Store interface {
+	// Append stores the records, all or none. When it returns nil they are on disk.
+	Append(ctx context.Context, recs ...Record) error
+
+	// Records yields the records that q selects, those of one run in the order in which they were appended, and
+	// runs ordered by their id. After it yields an error it stops.
+	Records(ctx context.Context, q Query) iter.Seq2[Record, error]
+
+	// Close releases the store. It may be called twice.
+	Close() error
+}
+
+// A Query selects records. An empty field selects all.
+type Query struct {
+	Run  string
+	Kind Kind
+}
+
+// A Record is something that happened in a run: an event, or a measurement in long form.
+type Record struct {
+	Run    string    // never empty; ids sort by the time of their start
+	Time   time.Time // with microseconds; UTC
+	Kind   Kind      // never empty
+	Source string    // the job it is about; empty: the run itself
+
+	// Of a measurement:
+	Metric string
+	Value  float64 // finite
+	Unit   string  // "1/s", "ms"; empty: a plain number
+	Labels map[string]string
+
+	// Of an event: one JSON object, its type given by Kind, or nil.
+	Data json.RawMessage
+}
+
+// A Kind says what a record is about. Stores keep kinds that they have never heard of.
+type Kind string
+
+// KindMeasurement is the kind of every measurement. The kinds of events are in state.go.
+const KindMeasurement Kind = "measurement"
+
+// A Target is where jobs go.
+type Target struct {
+	Name      string
+	Conn      Conn
+	Scheduler Scheduler
+	Dir       string // absolute; all that aifb writes there is below; empty: $HOME/.aifb of that machine
+	Defaults  Resources
+	PollMin   time.Duration // between two Status queries, just after something happened
+	PollMax   time.Duration // and when nothing has for long
+}
