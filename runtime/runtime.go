@@ -233,7 +233,8 @@ type Target struct {
 	Name      string
 	Conn      Conn
 	Scheduler Scheduler
-	Dir       string // absolute; all that aifb writes there is below; empty: $HOME/.aifb of that machine
+	Dir       string // absolute or ~/...; all that aifb writes there is below; empty: ~/.aifb
+	Binary    string // the path of aifb there; empty: it is brought there when a job needs it
 	Defaults  Resources
 	PollMin   time.Duration // between two Status queries, just after something happened
 	PollMax   time.Duration // and when nothing has for long

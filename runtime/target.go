@@ -1,0 +1,164 @@
+package runtime
+
+import (
+	"context"
+	"crypto/sha256"
+	"debug/elf"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path"
+	"strings"
+)
+
+// A home is what is known of a target once it was contacted.
+type home struct {
+	user   string // the home directory
+	os     string // as GOOS names it
+	arch   string // as GOARCH names it
+	dir    string // all that aifb writes there is below
+	runDir string // the files of this run
+}
+
+// probe prints what home needs behind a marker, so that what a login shell prints is not taken for it.
+const probe = `printf '\naifb-probe\n%s\n%s\n%s\n' "$HOME" "$(uname -s)" "$(uname -m)"`
+
+// open contacts the target, once.
+func (s *Session) open(ctx context.Context) (*home, error) {
+	s.opening.Lock()
+	defer s.opening.Unlock()
+	if s.home != nil {
+		return s.home, nil
+	}
+	out, err := Output(ctx, s.Target.Conn, "/bin/sh", "-c", probe)
+	if err != nil {
+		return nil, err
+	}
+	h, err := parseProbe(out)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", s.Target.Name, err)
+	}
+	h.dir = path.Join(h.user, ".aifb")
+	if d := s.Target.Dir; d != "" {
+		h.dir = path.Clean(expandHome(d, h.user))
+	}
+	if !path.IsAbs(h.dir) {
+		return nil, Faultf(FaultUsage, "", "target %s: workdir %q is not absolute", s.Target.Name, s.Target.Dir)
+	}
+	h.runDir = path.Join(h.dir, "runs", s.Run)
+	s.home = h
+	return h, nil
+}
+
+func expandHome(name, home string) string {
+	if rest, ok := strings.CutPrefix(name, "~/"); ok {
+		return path.Join(home, rest)
+	}
+	return name
+}
+
+func parseProbe(out string) (*home, error) {
+	_, answer, _ := strings.Cut(out, "\naifb-probe\n")
+	lines := strings.Split(strings.TrimSuffix(answer, "\n"), "\n")
+	if len(lines) != 3 || !path.IsAbs(lines[0]) {
+		return nil, Faultf(FaultInfra, "is there a POSIX shell, and is $HOME set?", "probe: unexpected answer %q", out)
+	}
+	arch := map[string]string{"x86_64": "amd64", "aarch64": "arm64", "arm64": "arm64", "ppc64le": "ppc64le", "riscv64": "riscv64"}[lines[2]]
+	if arch == "" {
+		arch = lines[2]
+	}
+	return &home{user: lines[0], os: strings.ToLower(lines[1]), arch: arch}, nil
+}
+
+// image resolves a recipe's image and makes sure that one that is named by its file is there.
+func (s *Session) image(ctx context.Context, h *home, name string) (Image, error) {
+	image, err := newImage(name, h.user, h.dir)
+	if err != nil || image.URI != "" || image.SIF == "" {
+		return image, err
+	}
+	err = s.Target.Conn.Run(ctx, Cmd{Args: []string{"test", "-r", image.SIF}})
+	if exit := (*ExitError)(nil); errors.As(err, &exit) {
+		return image, Faultf(FaultRun, "it is a path on the target; docker://, oras:// and library:// are pulled",
+			"image: no readable file %s on %s", image.SIF, s.Target.Name)
+	}
+	return image, err
+}
+
+// stage brings the aifb binary to the target, once per content, and returns its path there.
+func (s *Session) stage(ctx context.Context, h *home) (string, error) {
+	if s.Target.Binary != "" {
+		return s.Target.Binary, nil
+	}
+	s.opening.Lock()
+	defer s.opening.Unlock()
+	if s.aifb != "" {
+		return s.aifb, nil
+	}
+	local, err := s.Binary(h.os, h.arch)
+	if err != nil {
+		return "", fmt.Errorf("stage aifb: %w", err)
+	}
+	f, err := os.Open(local)
+	if err != nil {
+		return "", fmt.Errorf("stage aifb: %w", err)
+	}
+	defer f.Close()
+	if err := checkStatic(f, h); err != nil {
+		return "", fmt.Errorf("stage aifb: %s: %w", local, err)
+	}
+	hash := sha256.New()
+	if _, err := io.Copy(hash, f); err != nil {
+		return "", fmt.Errorf("stage aifb: %w", err)
+	}
+	remote := path.Join(h.dir, "bin", hex.EncodeToString(hash.Sum(nil)[:8]), "aifb")
+	err = s.Target.Conn.Run(ctx, Cmd{Args: []string{"test", "-x", remote}})
+	if exit := (*ExitError)(nil); errors.As(err, &exit) {
+		if _, err = f.Seek(0, io.SeekStart); err == nil {
+			s.warn("bringing aifb to %s, once", s.Target.Name)
+			err = s.Target.Conn.Put(ctx, remote, 0o755, f)
+		}
+	}
+	if err != nil {
+		return "", fmt.Errorf("stage aifb: %w", err)
+	}
+	s.aifb = remote
+	return remote, nil
+}
+
+// checkStatic refuses a Linux binary that needs the C library of this machine, which the target may not have.
+func checkStatic(f io.ReaderAt, h *home) error {
+	if h.os != "linux" {
+		return nil
+	}
+	exe, err := elf.NewFile(f)
+	if err != nil {
+		return err
+	}
+	for _, p := range exe.Progs {
+		if p.Type == elf.PT_INTERP {
+			return Faultf(FaultUsage, "build it with CGO_ENABLED=0", "it is linked dynamically, and may not run on another machine")
+		}
+	}
+	return nil
+}
+
+// removeRunDir removes the run's files from the target, and the directories above them that are then empty.
+func (s *Session) removeRunDir(ctx context.Context) error {
+	if s.home == nil {
+		return nil
+	}
+	err := s.Target.Conn.Run(ctx, Cmd{Args: []string{"/bin/sh", "-c",
+		`rm -rf "$1" && { rmdir "$2/runs" "$2" 2>/dev/null; :; }`, "sh", s.home.runDir, s.home.dir}})
+	if err != nil {
+		return fmt.Errorf("remove %s: %w", s.home.runDir, err)
+	}
+	return nil
+}
+
+func (s *Session) warn(format string, args ...any) {
+	if s.Warn != nil {
+		s.Warn(fmt.Sprintf(format, args...))
+	}
+}

@@ -1,0 +1,190 @@
+package runtime
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+)
+
+// A Wait bounds a wait. Time in the queue and time running are two limits.
+type Wait struct {
+	Timeout time.Duration // from the moment a job runs; 0: DefaultReady to answer, no limit of its own to end
+	Queue   time.Duration // from the moment it was submitted; 0: DefaultQueue
+	NoCheck bool          // a job that failed is no error
+}
+
+const (
+	DefaultReady = 10 * time.Minute
+	DefaultQueue = 24 * time.Hour
+)
+
+// WaitRunning waits until all jobs run and the services among them answer. A job that ends is an error.
+func (s *Session) WaitRunning(ctx context.Context, w Wait, hs ...*Handle) error {
+	for _, h := range hs {
+		for _, name := range h.jobs {
+			if err := s.waitStarted(ctx, w, name); err != nil {
+				return err
+			}
+			if h.Role == RoleService {
+				if err := s.waitReady(ctx, w, name); err != nil {
+					return err
+				}
+			}
+		}
+	}
+	return nil
+}
+
+// waitStarted waits until the job is on a node.
+func (s *Session) waitStarted(ctx context.Context, w Wait, name string) error {
+	return s.awaitQueue(ctx, w, name, func(st *RunState) (bool, error) {
+		j := st.Job(name)
+		return j.Started != nil && j.Status.State == Running, s.failed(st, name)
+	})
+}
+
+// awaitQueue waits for done, but not longer in the queue than w says.
+func (s *Session) awaitQueue(ctx context.Context, w Wait, name string, done func(*RunState) (bool, error)) error {
+	queue := w.Queue
+	if queue == 0 {
+		queue = DefaultQueue
+	}
+	var pending *JobState
+	limited, cancel := context.WithTimeout(ctx, s.queueLeft(name, queue))
+	defer cancel()
+	err := s.await(limited, func(st *RunState) (bool, error) {
+		pending = nil
+		if j := st.Job(name); j.Status.State == Pending || j.Status.State == Unknown {
+			pending = j
+		}
+		ok, err := done(st)
+		return ok || err == nil && pending == nil, err
+	})
+	switch {
+	case err != nil && ctx.Err() == nil && limited.Err() != nil:
+		return s.queueError(name, queue)
+	case err != nil:
+		return s.explain(ctx, err)
+	}
+	return s.explain(ctx, s.await(ctx, done))
+}
+
+func (s *Session) queueLeft(name string, limit time.Duration) (left time.Duration) {
+	s.view(func(st *RunState) { left = limit - time.Since(st.Job(name).Submitted) })
+	return left
+}
+
+// queueError says that a job is pending for too long, and why.
+func (s *Session) queueError(name string, limit time.Duration) (err error) {
+	s.view(func(st *RunState) {
+		j := st.Job(name)
+		err = Faultf(FaultTimeout, reasonHint(j.Status.Reason),
+			"%s (job %s) is %s for longer than %v", name, j.ID, j.describe(), limit)
+	})
+	return err
+}
+
+// reasonHint says what a user can do about a job that waits for the reason. It knows the common ones.
+func reasonHint(reason string) string {
+	word, _, _ := strings.Cut(reason, ",")
+	switch {
+	case word == "Resources" || word == "Priority":
+		return "the nodes are taken; wait longer with queue_timeout, or ask for less"
+	case word == "ReqNodeNotAvail" || word == "NodeDown" || word == "PartitionDown":
+		return "the nodes that it may use are down or reserved; see `sinfo`"
+	case strings.HasPrefix(word, "QOS") || strings.HasPrefix(word, "Assoc"):
+		return "a limit of your account or qos holds it back; see `sacctmgr show assoc user=$USER`"
+	case word == "PartitionTimeLimit":
+		return "time is more than the partition allows; see `sinfo -o '%P %l'`"
+	case word == "PartitionNodeLimit" || word == "BadConstraints":
+		return "no node can ever satisfy it; ask for less"
+	}
+	return ""
+}
+
+// failed returns an error if the job was refused or has ended. A later explain adds its last lines.
+func (s *Session) failed(st *RunState, name string) error {
+	j := st.Job(name)
+	if j.Status.State == Ended {
+		return &JobError{Name: name, ID: j.ID, Status: j.Status}
+	}
+	if j.ID == "" {
+		return Faultf(FaultRun, "", "%s was not submitted", name)
+	}
+	return nil
+}
+
+// logLines is how many lines of a job's log are in an error.
+const logLines = 8
+
+// explain adds the last lines of the job to a JobError, once they are here.
+func (s *Session) explain(ctx context.Context, err error) error {
+	job := (*JobError)(nil)
+	if !errors.As(err, &job) {
+		return err
+	}
+	wait, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	s.await(wait, func(st *RunState) (bool, error) { return st.Job(job.Name).Collected != nil, nil })
+	job.Log = lastLines(s.localDir(job.Name), logLines)
+	return Faultf(FaultRun, fmt.Sprintf("see all of it with: aifb logs %s %s", s.Run, job.Name), "%w", err)
+}
+
+// WaitDone waits until all jobs have ended and what they measured is here. A job that failed is an error, and so is a
+// service that ends before the client that measures it.
+func (s *Session) WaitDone(ctx context.Context, w Wait, hs ...*Handle) error {
+	if w.Timeout > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeoutCause(ctx, w.Timeout, Faultf(FaultTimeout, "", "not done within %v", w.Timeout))
+		defer cancel()
+	}
+	for _, h := range hs {
+		for _, name := range h.jobs {
+			if err := s.waitEnded(ctx, w, h, name); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func (s *Session) waitEnded(ctx context.Context, w Wait, h *Handle, name string) error {
+	err := s.awaitQueue(ctx, w, name, func(st *RunState) (bool, error) {
+		j := st.Job(name)
+		if j.Collected != nil {
+			return true, nil
+		}
+		if j.ID == "" {
+			return false, s.failed(st, name)
+		}
+		return false, s.serviceFailed(st, h, j)
+	})
+	if err != nil || w.NoCheck {
+		return err
+	}
+	var j JobState
+	s.view(func(st *RunState) { j = *st.Job(name) })
+	switch {
+	case j.Status.Outcome != Completed:
+		return s.explain(ctx, &JobError{Name: name, ID: j.ID, Status: j.Status})
+	case j.Collected.Problem != "":
+		return Faultf(FaultRun, fmt.Sprintf("see what it printed with: aifb logs %s %s", s.Run, name),
+			"%s: %s", name, j.Collected.Problem)
+	}
+	return nil
+}
+
+// serviceFailed returns an error if a service of a client that has not ended has.
+func (s *Session) serviceFailed(st *RunState, client *Handle, j *JobState) error {
+	if j.Status.State == Ended {
+		return nil
+	}
+	for _, h := range client.services {
+		if service := st.Job(h.jobs[0]); service.Status.State == Ended {
+			return fmt.Errorf("%s cannot go on: %w", j.Job.Name, &JobError{Name: h.Name, ID: service.ID, Status: service.Status})
+		}
+	}
+	return nil
+}
