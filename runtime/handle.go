@@ -50,7 +50,7 @@ func (h *Handle) State() JobState {
 func (h *Handle) String() string {
 	j := h.State()
 	var b strings.Builder
-	fmt.Fprintf(&b, "%s %s: %s", h.Role, h.Name, j.describe())
+	fmt.Fprintf(&b, "%s %s: %s", h.Role, h.Name, j.String())
 	if n := len(h.jobs); n > 1 {
 		fmt.Fprintf(&b, " (%d jobs)", n)
 	} else if j.ID != "" {
@@ -59,8 +59,8 @@ func (h *Handle) String() string {
 	return b.String()
 }
 
-// describe says in a few words where a job stands.
-func (j *JobState) describe() string {
+// String says in a few words where the job stands.
+func (j *JobState) String() string {
 	switch {
 	case j.Refused != nil:
 		return "refused"

@@ -3,8 +3,22 @@ package runtime
 import (
 	"encoding/json"
 	"fmt"
+	"io"
 	"time"
 )
+
+// NewRunID makes the id of a run that starts now: its UTC time, so that ids sort, and four random characters.
+func NewRunID(now time.Time, random io.Reader) string {
+	const letters = "abcdefghijkmnpqrstuvwxyz23456789" // 32, without those that look alike
+	b := make([]byte, 4)
+	if _, err := io.ReadFull(random, b); err != nil {
+		panic("runtime: no randomness: " + err.Error()) // crypto/rand does not fail
+	}
+	for i := range b {
+		b[i] = letters[int(b[i])%len(letters)]
+	}
+	return now.UTC().Format("20060102-150405-") + string(b)
+}
 
 // The kinds of events, in the order in which they happen. Each says what its Data is.
 const (

@@ -81,7 +81,7 @@ func (s *Session) queueError(name string, limit time.Duration) (err error) {
 	s.view(func(st *RunState) {
 		j := st.Job(name)
 		err = Faultf(FaultTimeout, reasonHint(j.Status.Reason),
-			"%s (job %s) is %s for longer than %v", name, j.ID, j.describe(), limit)
+			"%s (job %s) is %s for longer than %v", name, j.ID, j.String(), limit)
 	})
 	return err
 }

@@ -1,0 +1,112 @@
+package main
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+
+	"github.com/urfave/cli/v2"
+	"go.yaml.in/yaml/v3"
+
+	"github.com/aifb/aifb/runtime"
+)
+
+// A config is the config file.
+type config struct {
+	Target  string                  `yaml:"target"`
+	Store   string                  `yaml:"store"`
+	Targets map[string]targetConfig `yaml:"targets"`
+}
+
+// A targetConfig is what the config file says of a target.
+type targetConfig struct {
+	SSH       string         `yaml:"ssh"`       // an alias of the OpenSSH config, or user@host:port; empty: this machine
+	Scheduler string         `yaml:"scheduler"` // slurm or local; empty: slurm if there is SSH
+	WorkDir   string         `yaml:"workdir"`
+	Setup     []string       `yaml:"setup"`
+	Defaults  targetDefaults `yaml:"defaults"`
+}
+
+// targetDefaults are the resources of jobs that say nothing else.
+type targetDefaults struct {
+	Account    string   `yaml:"account"`
+	Partition  string   `yaml:"partition"`
+	QOS        string   `yaml:"qos"`
+	Constraint string   `yaml:"constraint"`
+	Time       string   `yaml:"time"`
+	Mem        string   `yaml:"mem"`
+	Nodes      int      `yaml:"nodes"`
+	Tasks      int      `yaml:"tasks"`
+	CPUs       int      `yaml:"cpus"`
+	GPUs       int      `yaml:"gpus"`
+	Modules    []string `yaml:"modules"`
+	Binds      []string `yaml:"binds"`
+	Extra      []string `yaml:"extra"`
+}
+
+func configFlag() cli.Flag {
+	return &cli.StringFlag{Name: "config", Usage: "the config `FILE`", EnvVars: []string{"AIFB_CONFIG"},
+		DefaultText: "$XDG_CONFIG_HOME/aifb/config.yaml"}
+}
+
+// readConfig reads the config file. Only one that the user named has to be there.
+func readConfig(c *cli.Context) (*config, error) {
+	name := c.String("config")
+	if name == "" {
+		name = filepath.Join(xdg("XDG_CONFIG_HOME", ".config"), "aifb", "config.yaml")
+	}
+	data, err := os.ReadFile(name)
+	if errors.Is(err, fs.ErrNotExist) && !c.IsSet("config") {
+		return new(config), nil
+	}
+	if err != nil {
+		return nil, runtime.Faultf(runtime.FaultUsage, "", "config: %w", err)
+	}
+	cfg := new(config)
+	d := yaml.NewDecoder(bytes.NewReader(data))
+	d.KnownFields(true)
+	if err := d.Decode(cfg); err != nil && err != io.EOF {
+		return nil, runtime.Faultf(runtime.FaultUsage, "the keys are in the README", "config: %s: %w", name, err)
+	}
+	return cfg, nil
+}
+
+// xdg returns a base directory of the XDG specification, which has relative ones ignored.
+func xdg(variable, fallback string) string {
+	if dir := os.Getenv(variable); filepath.IsAbs(dir) {
+		return dir
+	}
+	return filepath.Join(home(), fallback)
+}
+
+// names returns the targets of the config, and local.
+func (cfg *config) names() []string {
+	return append([]string{"local"}, slices.Sorted(maps.Keys(cfg.Targets))...)
+}
+
+// resources turns the defaults of a target into the runtime's.
+func (t targetConfig) resources() (runtime.Resources, error) {
+	d := t.Defaults
+	r := runtime.Resources{
+		Account: d.Account, Partition: d.Partition, QOS: d.QOS, Constraint: d.Constraint,
+		Nodes: d.Nodes, Tasks: d.Tasks, CPUs: d.CPUs, GPUs: d.GPUs,
+		Modules: d.Modules, Binds: d.Binds, Extra: d.Extra, Setup: t.Setup,
+	}
+	var err1, err2 error
+	if d.Time != "" {
+		r.Time, err1 = runtime.ParseDuration(d.Time)
+	}
+	if d.Mem != "" {
+		r.Mem, err2 = runtime.ParseBytes(d.Mem)
+	}
+	if err := errors.Join(err1, err2); err != nil {
+		return r, fmt.Errorf("defaults: %w", err)
+	}
+	return r, nil
+}

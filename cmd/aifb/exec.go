@@ -1,0 +1,214 @@
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/aifb/aifb/recipes"
+	"github.com/aifb/aifb/runtime"
+	"github.com/aifb/aifb/starlib"
+	"github.com/aifb/aifb/storage"
+)
+
+func execCommand(std streams) *cli.Command {
+	return &cli.Command{
+		Name:      "exec",
+		Usage:     "run a recipe",
+		ArgsUsage: "RECIPE [name=value ...]",
+		Description: `RECIPE is a .star or .yaml file, or one of those that come with aifb, such as @aifb//quickstart.star. Its parameters
+are given as name=value; a list as name=1,2,4. aifb exec RECIPE --help shows them.
+
+When the recipe ends, or fails, or is interrupted, the jobs that it started are cancelled, and their logs and metrics
+are brought to this machine.`,
+		HideHelp: true,
+		Flags: []cli.Flag{
+			targetFlag(), storeFlag(), configFlag(),
+			&cli.BoolFlag{Name: "keep", Usage: "leave jobs and their files on the target when the recipe ends"},
+			&cli.DurationFlag{Name: "timeout", Usage: "end the run after `DURATION`, such as 90m", DefaultText: "none"},
+			&cli.BoolFlag{Name: "json", Usage: "print the outcome and the measurements as JSON; what the recipe prints goes to stderr"},
+			&cli.BoolFlag{Name: "verbose", Aliases: []string{"v"}, Usage: "say more on stderr"},
+			&cli.BoolFlag{Name: "help", Aliases: []string{"h"}, Usage: "show help, of the recipe if one is named"},
+		},
+		OnUsageError: usageError,
+		Action:       func(c *cli.Context) error { return execRecipe(c, std) },
+	}
+}
+
+func execRecipe(c *cli.Context, std streams) error {
+	name := c.Args().First()
+	if name == "" && c.Bool("help") {
+		return cli.ShowSubcommandHelp(c)
+	}
+	if name == "" {
+		return runtime.Faultf(runtime.FaultUsage, "aifb exec --help", "there is no recipe to run")
+	}
+	recipe, err := starlib.Read(name, recipes.FS)
+	if err != nil {
+		return err
+	}
+	if c.Bool("help") {
+		return recipeHelp(std.out, name, recipe)
+	}
+	params := c.Args().Tail()
+	values, err := recipe.Check(params)
+	if err != nil {
+		return err
+	}
+	cfg, err := readConfig(c)
+	if err != nil {
+		return err
+	}
+	start := runtime.RunStart{Recipe: name, SHA256: recipe.SHA256(), Params: values, Target: targetName(c, cfg, recipe.Target())}
+	return withSession(c, std, cfg, start, func(ctx context.Context, s *runtime.Session) error {
+		env := starlib.Env{Stdout: std.out, Warn: s.Warn}
+		if c.Bool("json") {
+			env.Stdout = std.err
+		}
+		return recipe.Exec(ctx, s, env, params)
+	})
+}
+
+// withSession runs f in a session of its own, and closes it whatever happens.
+func withSession(c *cli.Context, std streams, cfg *config, start runtime.RunStart, f func(context.Context, *runtime.Session) error) error {
+	target, err := openTarget(cfg, start.Target)
+	if err != nil {
+		return err
+	}
+	defer target.Conn.Close()
+	url := storeURL(c, cfg)
+	store, err := storage.Open(c.Context, url)
+	if err != nil {
+		return err
+	}
+	defer store.Close()
+	start.Version = version()
+	p := newProgress(std.err, c.Bool("verbose"))
+	s := &runtime.Session{
+		Run: runtime.NewRunID(time.Now(), rand.Reader), Start: start, Target: target, Store: store, Files: storage.Files(url),
+		Binary: binary, Notify: p.record, Warn: p.warn,
+	}
+	if err := s.Open(c.Context); err != nil {
+		return err
+	}
+	ctx, stop := p.signals(c.Context, s.Run)
+	defer stop()
+	err = f(withTimeout(ctx, c.Duration("timeout")), s)
+	if cause := context.Cause(ctx); cause != nil {
+		err = cause // whatever the recipe made of it
+	}
+	end := closeSession(s, p, err, c.Bool("keep"))
+	if c.Bool("json") {
+		end = errors.Join(end, printJSON(std.out, s, err))
+	}
+	p.summary(s, c.Bool("keep"))
+	if err == nil {
+		return end
+	}
+	if end != nil {
+		p.warn(end.Error())
+	}
+	return err
+}
+
+// withTimeout bounds a run; it ends by itself when the program does.
+func withTimeout(ctx context.Context, d time.Duration) context.Context {
+	if d > 0 {
+		ctx, _ = context.WithTimeoutCause(ctx, d, runtime.Faultf(runtime.FaultTimeout, "", "the run did not end within --timeout %v", d)) //nolint:govet
+	}
+	return ctx
+}
+
+// closeSession stops what still runs. Its time is its own: the run's may be over.
+func closeSession(s *runtime.Session, p *progress, err error, keep bool) error {
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
+	defer cancel()
+	p.closing = true
+	stopped, err := s.Close(ctx, err, keep)
+	if len(stopped) > 0 {
+		p.say("stopped %s", strings.Join(stopped, ", "))
+	}
+	return err
+}
+
+// signals returns a context that the first Ctrl-C or SIGTERM cancels. The second leaves at once.
+func (p *progress) signals(ctx context.Context, run string) (context.Context, func()) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	got := make(chan os.Signal, 2)
+	done := make(chan struct{})
+	signal.Notify(got, syscall.SIGINT, syscall.SIGTERM)
+	go func() {
+		for n := 1; ; n++ {
+			select {
+			case sig := <-got:
+				cause := &interrupted{sig.(syscall.Signal)}
+				if n > 1 {
+					p.say("left without waiting; to stop the jobs that may still run: aifb stop %s", run)
+					os.Exit(exitCode(cause))
+				}
+				p.say("%v: stopping the run; once more leaves at once", cause)
+				cancel(cause)
+			case <-done:
+				return
+			}
+		}
+	}()
+	return ctx, func() { signal.Stop(got); close(done); cancel(nil) }
+}
+
+// recipeHelp shows what a recipe says of itself.
+func recipeHelp(w io.Writer, name string, r *starlib.Recipe) error {
+	var b strings.Builder
+	if doc := strings.TrimSpace(r.Doc()); doc != "" {
+		fmt.Fprintf(&b, "%s\n\n", doc)
+	}
+	fmt.Fprintf(&b, "Usage: aifb exec %s [name=value ...]\n", name)
+	if params := r.Params(); len(params) > 0 {
+		b.WriteString("\nParameters:\n")
+		var rows [][]string
+		for _, p := range params {
+			def := p.Default
+			if p.Required {
+				def = "(required)"
+			}
+			rows = append(rows, []string{"  " + p.Name, p.Type, def, p.Doc})
+		}
+		runtime.WriteTable(&b, []string{"  name", "type", "default", ""}, rows)
+	}
+	_, err := io.WriteString(w, b.String())
+	return err
+}
+
+// outcome is the form of exec --json.
+type outcome struct {
+	Version int    `json:"version"`
+	Run     string `json:"run"`
+	Exit    int    `json:"exit"`
+	Error   string `json:"error,omitempty"`
+	Hint    string `json:"hint,omitempty"`
+	Results any    `json:"results"`
+}
+
+func printJSON(w io.Writer, s *runtime.Session, err error) error {
+	var results strings.Builder
+	if err := runtime.WriteJSON(&results, s.Measurements(runtime.Where{})); err != nil {
+		return err
+	}
+	o := outcome{Version: 1, Run: s.Run, Exit: exitCode(err), Hint: runtime.HintOf(err), Results: json.RawMessage(results.String())}
+	if err != nil {
+		o.Error = err.Error()
+	}
+	e := json.NewEncoder(w)
+	e.SetIndent("", "  ")
+	return e.Encode(o)
+}

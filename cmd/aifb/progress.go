@@ -1,0 +1,116 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/aifb/aifb/runtime"
+)
+
+// progress tells on stderr how a run goes, a line for each thing that happens.
+type progress struct {
+	verbose bool
+	closing bool // what ends now was stopped by us
+
+	mu      sync.Mutex
+	w       io.Writer
+	started time.Time
+}
+
+func newProgress(w io.Writer, verbose bool) *progress {
+	return &progress{w: w, verbose: verbose, started: time.Now()}
+}
+
+// say prints a line with the time of day.
+func (p *progress) say(format string, args ...any) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	text := runtime.Printable(fmt.Sprintf(format, args...))
+	fmt.Fprintf(p.w, "%s  %s\n", time.Now().Format(time.TimeOnly), text)
+}
+
+func (p *progress) warn(text string) { p.say("warning: %s", text) }
+
+// record is told of every record of the run.
+func (p *progress) record(rec runtime.Record, st *runtime.RunState) {
+	if rec.Kind == runtime.KindRunStarted {
+		p.say("run %s on %s", rec.Run, st.Start.Target)
+		return
+	}
+	j := st.Job(rec.Source)
+	if j == nil || p.closing && rec.Kind != runtime.KindJobRefused {
+		return
+	}
+	if text := p.describe(rec.Kind, j); text != "" {
+		p.sayOfJob(text, rec, st, j)
+	}
+}
+
+// describe says what an event of a job means to a user, or "".
+func (p *progress) describe(kind runtime.Kind, j *runtime.JobState) string {
+	switch kind {
+	case runtime.KindJobSubmitted:
+		return "submitted as job " + string(j.ID)
+	case runtime.KindJobRefused:
+		return "refused"
+	case runtime.KindJobStarted, runtime.KindJobReady:
+		return j.String()
+	case runtime.KindJobStatus:
+		if j.Status.State == runtime.Running {
+			return "" // its own word, start.json, says where
+		}
+		return j.String()
+	}
+	return ""
+}
+
+// sayOfJob prints what happened to a job. Of the jobs of a client with count it prints the first and the last to get
+// there.
+func (p *progress) sayOfJob(text string, rec runtime.Record, st *runtime.RunState, j *runtime.JobState) {
+	count, _ := strconv.Atoi(j.Job.Env["CLIENT_COUNT"])
+	if count < 2 || p.verbose {
+		p.say("%s: %s", rec.Source, text)
+		return
+	}
+	group := strings.TrimSuffix(rec.Source, "."+j.Job.Env["CLIENT_INDEX"])
+	same := 0
+	for i := range count {
+		if other := st.Job(fmt.Sprintf("%s.%d", group, i)); other != nil && sameStage(rec.Kind, other, j) {
+			same++
+		}
+	}
+	if same == 1 || same == count {
+		p.say("%s: %s (%d of %d)", rec.Source, text, same, count)
+	}
+}
+
+// sameStage reports whether a job got at least as far as another one by an event of the kind.
+func sameStage(kind runtime.Kind, a, b *runtime.JobState) bool {
+	switch kind {
+	case runtime.KindJobSubmitted:
+		return a.ID != ""
+	case runtime.KindJobStarted:
+		return a.Started != nil
+	}
+	return a.Status.State == b.Status.State && a.Status.Outcome == b.Status.Outcome
+}
+
+// summary says how the run went and where its results are.
+func (p *progress) summary(s *runtime.Session, keep bool) {
+	took := time.Since(p.started).Round(100 * time.Millisecond)
+	if n := len(s.Measurements(runtime.Where{})); n > 0 {
+		p.say("run %s: %d measurements in %v; aifb show %s", s.Run, n, took, s.Run)
+	} else {
+		p.say("run %s ended after %v", s.Run, took)
+	}
+	if c, ok := s.Target.Conn.(interface{ Execs() int64 }); ok && p.verbose {
+		p.say("%d commands over SSH", c.Execs())
+	}
+	if keep {
+		p.say("kept: jobs and files stay on %s; aifb stop %s ends them", s.Target.Name, s.Run)
+	}
+}

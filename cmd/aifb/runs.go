@@ -1,0 +1,141 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/aifb/aifb/runtime"
+)
+
+func jsonFlag() cli.Flag { return &cli.BoolFlag{Name: "json", Usage: "print JSON"} }
+
+func runsCommand(std streams) *cli.Command {
+	return &cli.Command{
+		Name:  "runs",
+		Usage: "list the runs of the store, the newest last",
+		Flags: []cli.Flag{storeFlag(), configFlag(), jsonFlag()},
+		Action: func(c *cli.Context) error {
+			return withStore(c, func(ctx context.Context, _ *config, store runtime.Store) error {
+				runs, err := listRuns(ctx, store)
+				if err != nil {
+					return err
+				}
+				return printRuns(std.out, runs, c.Bool("json"))
+			})
+		},
+		OnUsageError: usageError,
+	}
+}
+
+// listRuns folds all runs, without their measurements.
+func listRuns(ctx context.Context, store runtime.Store) (runs []*runtime.RunState, err error) {
+	for rec, err := range store.Records(ctx, runtime.Query{}) {
+		if err != nil {
+			return nil, err
+		}
+		if len(runs) == 0 || runs[len(runs)-1].Run != rec.Run {
+			runs = append(runs, new(runtime.RunState))
+		}
+		if rec.Kind == runtime.KindMeasurement {
+			continue
+		}
+		if err := runs[len(runs)-1].Apply(rec); err != nil {
+			return nil, err
+		}
+	}
+	return runs, nil
+}
+
+// A runSummary is a run in the JSON form of `aifb runs` and `aifb show`.
+type runSummary struct {
+	Run     string            `json:"run"`
+	Recipe  string            `json:"recipe"`
+	Params  map[string]string `json:"params"`
+	Target  string            `json:"target"`
+	Started time.Time         `json:"started"`
+	Ended   time.Time         `json:"ended,omitzero"`
+	State   string            `json:"state"`
+	Error   string            `json:"error,omitempty"`
+	Jobs    int               `json:"jobs"`
+	Live    int               `json:"live"` // that may still be running
+}
+
+func summarize(st *runtime.RunState) runSummary {
+	r := runSummary{Run: st.Run, Recipe: st.Start.Recipe, Params: st.Start.Params, Target: st.Start.Target,
+		Started: st.Started, Ended: st.Ended, State: "running", Jobs: len(st.Jobs)}
+	for _, j := range st.Jobs {
+		if j.Live() {
+			r.Live++
+		}
+	}
+	switch {
+	case st.End == nil:
+	case st.End.Error == "":
+		r.State = "ok"
+	default:
+		r.State, r.Error = "failed", st.End.Error
+	}
+	return r
+}
+
+func printRuns(w io.Writer, runs []*runtime.RunState, asJSON bool) error {
+	summaries := []runSummary{}
+	for _, st := range runs {
+		summaries = append(summaries, summarize(st))
+	}
+	if asJSON {
+		return writeJSON(w, map[string]any{"version": 1, "runs": summaries})
+	}
+	var rows [][]string
+	for _, r := range summaries {
+		took := ""
+		if !r.Ended.IsZero() {
+			took = r.Ended.Sub(r.Started).Round(100 * time.Millisecond).String()
+		}
+		rows = append(rows, []string{r.Run, r.Recipe, r.Target, r.Started.Local().Format(time.DateTime), took, r.State, fmt.Sprint(r.Jobs), fmt.Sprint(r.Live)})
+	}
+	return runtime.WriteTable(w, []string{"run", "recipe", "target", "started", "took", "state", "jobs", "live"}, rows)
+}
+
+func writeJSON(w io.Writer, v any) error {
+	e := json.NewEncoder(w)
+	e.SetIndent("", "  ")
+	return e.Encode(v)
+}
+
+// matchRun finds the one run that id means.
+func matchRun(ids []string, id string) (string, error) {
+	if len(ids) == 0 {
+		return "", runtime.Faultf(runtime.FaultUsage, "is it in another store? see --store", "there are no runs")
+	}
+	if id == "last" {
+		return ids[len(ids)-1], nil
+	}
+	var found []string
+	for _, run := range ids {
+		if run == id {
+			return run, nil
+		}
+		if strings.HasPrefix(run, id) || strings.HasSuffix(run, "-"+id) {
+			found = append(found, run)
+		}
+	}
+	switch {
+	case len(found) == 1:
+		return found[0], nil
+	case len(found) > 1:
+		return "", runtime.Faultf(runtime.FaultUsage, "", "%q may be %s", id, strings.Join(found[:min(len(found), 5)], ", "))
+	}
+	hint := runtime.DidYouMean(id, ids)
+	if hint == "" {
+		hint = "aifb runs lists them; the last one is " + slices.Max(ids)
+	}
+	return "", runtime.Faultf(runtime.FaultUsage, hint, "there is no run %q", id)
+}

@@ -1,0 +1,102 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/aifb/aifb/runtime"
+)
+
+func showCommand(std streams) *cli.Command {
+	return &cli.Command{
+		Name:        "show",
+		Usage:       "show a run: its jobs and what they measured",
+		ArgsUsage:   "[RUN]",
+		Description: "RUN is an id of `aifb runs`, its beginning or its last part; without one it is the last run.",
+		Flags:       []cli.Flag{storeFlag(), configFlag(), jsonFlag()},
+		Action: func(c *cli.Context) error {
+			return withStore(c, func(ctx context.Context, _ *config, store runtime.Store) error {
+				st, err := findRun(ctx, store, cmp.Or(c.Args().First(), "last"))
+				if err != nil {
+					return err
+				}
+				if c.Bool("json") {
+					return showJSON(std.out, st)
+				}
+				return show(std.out, st)
+			})
+		},
+		OnUsageError: usageError,
+	}
+}
+
+// A jobSummary is a job in the JSON form of `aifb show`.
+type jobSummary struct {
+	Name   string         `json:"name"`
+	Role   runtime.Role   `json:"role"`
+	ID     runtime.JobID  `json:"id"`
+	Host   string         `json:"host"`
+	Status runtime.Status `json:"status"`
+	Files  string         `json:"files,omitempty"`
+}
+
+func showJSON(w io.Writer, st *runtime.RunState) error {
+	jobs := []jobSummary{}
+	for _, j := range st.Jobs {
+		s := jobSummary{Name: j.Job.Name, Role: j.Role, ID: j.ID, Host: j.Host(), Status: j.Status}
+		if j.Collected != nil {
+			s.Files = j.Collected.Dir
+		}
+		jobs = append(jobs, s)
+	}
+	var measurements strings.Builder
+	if err := runtime.WriteJSON(&measurements, st.Measurements); err != nil {
+		return err
+	}
+	return writeJSON(w, map[string]any{"version": 1, "run": summarize(st), "jobs": jobs, "results": rawJSON(measurements.String())})
+}
+
+func show(w io.Writer, st *runtime.RunState) error {
+	r := summarize(st)
+	fmt.Fprintf(w, "run     %s: %s\nrecipe  %s\n", r.Run, r.State, r.Recipe)
+	for _, name := range slices.Sorted(maps.Keys(r.Params)) {
+		fmt.Fprintf(w, "        %s=%s\n", runtime.Printable(name), runtime.Printable(r.Params[name]))
+	}
+	fmt.Fprintf(w, "target  %s\nstarted %s\n", r.Target, r.Started.Local().Format(time.DateTime))
+	if !r.Ended.IsZero() {
+		fmt.Fprintf(w, "took    %v\n", r.Ended.Sub(r.Started).Round(100*time.Millisecond))
+	}
+	if r.Error != "" {
+		fmt.Fprintf(w, "error   %s\n", strings.ReplaceAll(r.Error, "\n", "\n        "))
+	}
+	if st.End != nil && st.End.Left != "" {
+		fmt.Fprintf(w, "left    %s\n", st.End.Left)
+	}
+	if len(st.Jobs) > 0 {
+		fmt.Fprintln(w)
+		if err := runtime.WriteTable(w, []string{"job", "role", "id", "host", "state"}, jobRows(st)); err != nil {
+			return err
+		}
+	}
+	if len(st.Measurements) > 0 {
+		fmt.Fprintln(w)
+		header, rows := runtime.Pivot(st.Measurements)
+		return runtime.WriteTable(w, header, rows)
+	}
+	return nil
+}
+
+func jobRows(st *runtime.RunState) (rows [][]string) {
+	for _, j := range st.Jobs {
+		rows = append(rows, []string{j.Job.Name, string(j.Role), string(j.ID), j.Host(), j.String()})
+	}
+	return rows
+}

@@ -1,0 +1,93 @@
+package main
+
+import (
+	"cmp"
+	"fmt"
+	"os"
+	"path/filepath"
+	goruntime "runtime"
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/aifb/aifb/runtime"
+	"github.com/aifb/aifb/runtime/local"
+	"github.com/aifb/aifb/runtime/ssh"
+	"github.com/aifb/aifb/slurm"
+)
+
+func targetFlag() cli.Flag {
+	return &cli.StringFlag{Name: "target", Aliases: []string{"t"}, EnvVars: []string{"AIFB_TARGET"},
+		Usage: "where jobs go: local, a `TARGET` of the config file, or a host of the OpenSSH config", DefaultText: "local"}
+}
+
+// targetName decides which target is meant: -t, AIFB_TARGET, the recipe, the config file, local.
+func targetName(c *cli.Context, cfg *config, recipe string) string {
+	return cmp.Or(c.String("target"), recipe, cfg.Target, "local")
+}
+
+// openTarget wires a target. Nothing is contacted before the first deed.
+func openTarget(cfg *config, name string) (runtime.Target, error) {
+	t := runtime.Target{Name: name}
+	tc, known := cfg.Targets[name]
+	if !known && name != "local" {
+		tc.SSH = name
+	}
+	var err error
+	if t.Defaults, err = tc.resources(); err != nil {
+		return t, runtime.Faultf(runtime.FaultUsage, "", "config: target %s: %w", name, err)
+	}
+	t.Dir = tc.WorkDir
+	if tc.SSH == "" {
+		t.Conn = local.Conn{}
+		if t.Binary, err = os.Executable(); err != nil {
+			return t, err
+		}
+	} else if t.Conn, err = ssh.New(ssh.Config{Host: tc.SSH}); err != nil {
+		return t, err
+	}
+	return t, setScheduler(&t, tc)
+}
+
+func setScheduler(t *runtime.Target, tc targetConfig) error {
+	fallback := "local"
+	if tc.SSH != "" {
+		fallback = "slurm"
+	}
+	switch kind := cmp.Or(tc.Scheduler, fallback); {
+	case kind == "slurm":
+		t.Scheduler = slurm.New(t.Conn, t.Name)
+		t.PollMin, t.PollMax = time.Second, 15*time.Second
+	case kind == "local" && tc.SSH == "":
+		t.Scheduler = local.NewScheduler()
+		t.PollMin, t.PollMax = 20*time.Millisecond, 500*time.Millisecond
+	case kind == "local":
+		return runtime.Faultf(runtime.FaultUsage, "", "config: target %s: scheduler local works on this machine only", t.Name)
+	default:
+		return runtime.Faultf(runtime.FaultUsage, "there are slurm and local", "config: target %s: unknown scheduler %q", t.Name, kind)
+	}
+	return nil
+}
+
+// binary finds an aifb for the operating system and architecture of a target: this one, or one that the user built and
+// put beside it or into the data directory.
+func binary(goos, goarch string) (string, error) {
+	self, err := os.Executable()
+	if err != nil {
+		return "", err
+	}
+	if goos == goruntime.GOOS && goarch == goruntime.GOARCH {
+		return self, nil
+	}
+	name := fmt.Sprintf("aifb-%s-%s", goos, goarch)
+	dir := filepath.Join(dataDir(), "bin")
+	for _, file := range []string{filepath.Join(filepath.Dir(self), name), filepath.Join(dir, name)} {
+		if _, err := os.Stat(file); err == nil {
+			return file, nil
+		}
+	}
+	hint := fmt.Sprintf("CGO_ENABLED=0 GOOS=%s GOARCH=%s go build -o %s ./cmd/aifb", goos, goarch, filepath.Join(dir, name))
+	return "", runtime.Faultf(runtime.FaultUsage, hint, "the target is %s/%s, this aifb is %s/%s", goos, goarch, goruntime.GOOS, goruntime.GOARCH)
+}
+
+func dataDir() string { return filepath.Join(xdg("XDG_DATA_HOME", ".local/share"), "aifb") }

@@ -1,0 +1,10 @@
+// Package recipes holds the recipes that come with aifb. Recipes load them as "@aifb//NAME.star", and
+// `aifb exec @aifb//NAME.star` runs them.
+package recipes
+
+import "embed"
+
+// FS is the library: the .star files of this directory.
+//
+//go:embed *.star
+var FS embed.FS
