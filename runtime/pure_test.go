@@ -49,7 +49,7 @@ func TestParseDuration(t *testing.T) {
 	t.Parallel()
 	for in, want := range map[string]time.Duration{
 		"90s": 90 * time.Second, "1h30m": 90 * time.Minute, "01:30:00": 90 * time.Minute, "10:00": 10 * time.Minute,
-		"1-00:00": 24 * time.Hour, "1-02:03:04": 26*time.Hour + 3*time.Minute + 4*time.Second, "0": 0,
+		"1-00:00": 24 * time.Hour, "1-12": 36 * time.Hour, "1-02:03:04": 26*time.Hour + 3*time.Minute + 4*time.Second, "0": 0,
 	} {
 		if got, err := ParseDuration(in); err != nil || got != want {
 			t.Errorf("ParseDuration(%q) = %v, %v; want %v", in, got, err, want)

@@ -95,6 +95,11 @@ func (s *JobSpec) validate() error {
 			}
 		}
 	}
+	for _, text := range slices.Concat([]string{s.Command}, s.Args, s.Setup, slices.Collect(maps.Values(s.Env))) {
+		if strings.Contains(text, "\x00") {
+			bad("%q has a zero byte, which no command can get", text)
+		}
+	}
 	for _, m := range s.Metrics {
 		if err := m.validate(); err != nil {
 			errs = append(errs, err)

@@ -38,10 +38,10 @@ func ParseBytes(s string) (Bytes, error) {
 	return Bytes(n << shift), nil
 }
 
-var clockForm = regexp.MustCompile(`^(?:(\d{1,4})-)?(\d{1,4}):(\d{1,2})(?::(\d{1,2}))?$`)
+var clockForm = regexp.MustCompile(`^(?:(\d{1,4})-)?(\d{1,4})(?::(\d{1,2})(?::(\d{1,2}))?)?$`)
 
-// ParseDuration reads a duration as Go writes it ("90s", "1h30m") or as Slurm does: "MM:SS", "HH:MM:SS", "D-HH:MM"
-// and "D-HH:MM:SS".
+// ParseDuration reads a duration as Go writes it ("90s", "1h30m") or as Slurm does: "MM:SS", "HH:MM:SS", "D-HH",
+// "D-HH:MM" and "D-HH:MM:SS". A number alone is none: Slurm takes it for minutes, others for seconds.
 func ParseDuration(s string) (time.Duration, error) {
 	s = strings.TrimSpace(s)
 	if d, err := time.ParseDuration(s); err == nil {
@@ -51,12 +51,12 @@ func ParseDuration(s string) (time.Duration, error) {
 		return d, nil
 	}
 	m := clockForm.FindStringSubmatch(s)
-	if m == nil {
+	if m == nil || m[1] == "" && m[3] == "" {
 		return 0, fmt.Errorf(`%q is not a duration such as "90s", "1h30m" or "01:30:00"`, s)
 	}
 	n := func(i int) time.Duration { v, _ := strconv.Atoi(m[i]); return time.Duration(v) }
 	switch {
-	case m[1] != "": // D-HH:MM[:SS]
+	case m[1] != "": // D-HH[:MM[:SS]]
 		return n(1)*24*time.Hour + n(2)*time.Hour + n(3)*time.Minute + n(4)*time.Second, nil
 	case m[4] != "": // HH:MM:SS
 		return n(2)*time.Hour + n(3)*time.Minute + n(4)*time.Second, nil

@@ -1,0 +1,259 @@
+// Package ssh implements runtime.Conn over SSH and SFTP, for the hosts of the user's OpenSSH configuration.
+package ssh
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	xssh "golang.org/x/crypto/ssh"
+
+	"github.com/aifb/aifb/runtime"
+)
+
+// A Conn is a connection to one host. It is made at its first use, and again at the next use after it was lost; what
+// was under way when it was lost fails. Commands and files share it.
+type Conn struct {
+	// Ask, if not nil, puts a question to the user and returns the answer: a passphrase, or whether to trust a host.
+	// It must be set before the first use.
+	Ask func(prompt string) (string, error)
+
+	name   string
+	config string // the file
+	ctx    context.Context
+	cancel context.CancelFunc
+	execs  atomic.Int64
+	link   shared[*link]
+
+	mu     sync.Mutex
+	closed bool
+	work   sync.WaitGroup // started only while not closed
+}
+
+// New returns a connection to the named host of an OpenSSH configuration file, or to [user@]host[:port]. The file ""
+// stands for those that OpenSSH reads. Nothing is contacted yet.
+func New(name, config string) *Conn {
+	ctx, cancel := context.WithCancel(context.Background())
+	return &Conn{name: name, config: config, ctx: ctx, cancel: cancel}
+}
+
+// Execs returns how many commands the server was asked to run.
+func (c *Conn) Execs() int64 { return c.execs.Load() }
+
+// Close ends the connection and all that is under way.
+func (c *Conn) Close() error {
+	c.mu.Lock()
+	c.closed = true
+	c.mu.Unlock()
+	c.cancel()
+	c.work.Wait()
+	return nil
+}
+
+// start runs f in a goroutine that Close waits for.
+func (c *Conn) start(f func()) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closed {
+		return fmt.Errorf("ssh %s: %w", c.name, net.ErrClosed)
+	}
+	c.work.Go(f)
+	return nil
+}
+
+// grace is how long an operation may take to clean up behind itself after its context has ended.
+const grace = 2 * time.Second
+
+// do runs f, and returns soon after the context ends even if f does not.
+func (c *Conn) do(ctx context.Context, f func() error) error {
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	done := make(chan error, 1)
+	if err := c.start(func() { done <- f() }); err != nil {
+		return err
+	}
+	select {
+	case err := <-done:
+		if err != nil && ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		return err
+	case <-ctx.Done():
+	}
+	timer := time.NewTimer(grace)
+	defer timer.Stop()
+	select {
+	case <-done:
+	case <-timer.C:
+	}
+	return context.Cause(ctx)
+}
+
+// connected returns the link, and makes it if need be.
+func (c *Conn) connected(ctx context.Context) (*link, error) {
+	return c.link.get(ctx, c.start, (*link).lost, c.dial)
+}
+
+func (c *Conn) dial() (*link, error) {
+	conf, err := loadConfig(c.config)
+	if err != nil {
+		return nil, err
+	}
+	d := &dialer{conf: conf, ask: c.Ask, work: &c.work}
+	client, err := d.dial(c.ctx, c.name, nil, nil)
+	if err != nil {
+		return nil, err
+	}
+	l := newLink(client)
+	stop := context.AfterFunc(c.ctx, func() { client.Close() })
+	c.work.Go(func() { // the caller is counted, so that Close waits
+		l.wait()
+		stop()
+	})
+	return l, nil
+}
+
+// session returns a session that can be asked to run a command, and a function to give it back. Where the connection
+// turns out to be lost, nothing was asked yet: it is made anew, once.
+func (c *Conn) session(ctx context.Context) (*xssh.Session, *link, func(), error) {
+	for again := false; ; again = true {
+		l, err := c.connected(ctx)
+		if err != nil {
+			return nil, nil, nil, err
+		}
+		if err := l.acquire(ctx); err != nil {
+			return nil, nil, nil, err
+		}
+		s, err := l.newSession(ctx)
+		if err == nil {
+			l.began()
+			return s, l, func() { s.Close(); l.ended(); l.release() }, nil
+		}
+		l.release()
+		if again || ctx.Err() != nil || runtime.FaultOf(err) != "" || !l.dead() {
+			return nil, nil, nil, fmt.Errorf("ssh %s: %w", c.name, err)
+		}
+	}
+}
+
+// Run runs cmd. When ctx ends, the command is sent SIGTERM.
+func (c *Conn) Run(ctx context.Context, cmd runtime.Cmd) error {
+	line, err := commandLine(cmd.Args)
+	if err != nil {
+		return fmt.Errorf("ssh %s: %s: %w", c.name, cmd.Args[0], err)
+	}
+	out := &streams{stdout: cmd.Stdout, stderr: cmd.Stderr}
+	defer out.close()
+	return c.do(ctx, func() error { return c.run(ctx, line, cmd, out) })
+}
+
+func (c *Conn) run(ctx context.Context, line string, cmd runtime.Cmd, out *streams) error {
+	s, l, giveBack, err := c.session(ctx)
+	if err != nil {
+		return err
+	}
+	defer giveBack()
+	ended := make(chan struct{})
+	defer close(ended)
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	defer context.AfterFunc(ctx, func() { terminate(s, ended) })()
+	out.failed = cancel
+	s.Stdout, s.Stderr = writerFunc(out.writeStdout), writerFunc(out.writeStderr)
+	stdin, err := s.StdinPipe()
+	if err != nil {
+		return err
+	}
+	c.execs.Add(1)
+	if err := s.Start(line); err != nil {
+		return c.lost(l, cmd.Args[0], err)
+	}
+	if cmd.Stdin == nil {
+		stdin.Close()
+	} else {
+		go feed(stdin, cmd.Stdin, cancel) // not waited for: the reader may block for ever
+	}
+	err = s.Wait()
+	exit := (*xssh.ExitError)(nil)
+	switch {
+	case ctx.Err() != nil:
+		return context.Cause(ctx)
+	case errors.As(err, &exit):
+		return &runtime.ExitError{Args: cmd.Args, Code: exitCode(exit), Stderr: out.tail()}
+	case err != nil:
+		return c.lost(l, cmd.Args[0], err)
+	}
+	return nil
+}
+
+// terminate ends the command of a session, or at least the session: a server may not pass signals on.
+func terminate(s *xssh.Session, ended <-chan struct{}) {
+	s.Signal(xssh.SIGTERM)
+	timer := time.NewTimer(grace)
+	defer timer.Stop()
+	select {
+	case <-ended:
+	case <-timer.C:
+		s.Close()
+	}
+}
+
+// lost explains why a command ended without an exit code: most often because the connection did.
+func (c *Conn) lost(l *link, program string, err error) error {
+	if !l.dead() {
+		return runtime.Faultf(runtime.FaultInfra, "", "ssh %s: %s: %w", c.name, program, err)
+	}
+	if l.cause != nil {
+		err = l.cause
+	}
+	return runtime.Faultf(runtime.FaultInfra, "", "ssh %s: %s: connection lost: %w", c.name, program, err)
+}
+
+// exitCode returns 128+n for signal n. Package xssh does not know all of the signals that OpenSSH reports.
+func exitCode(exit *xssh.ExitError) int {
+	switch exit.Signal() {
+	case "USR1":
+		return 128 + 10
+	case "USR2":
+		return 128 + 12
+	}
+	return exit.ExitStatus()
+}
+
+// feed copies r to a command's stdin. An error of r cancels the command, which must not take half of its input for
+// the whole.
+func feed(stdin io.WriteCloser, r io.Reader, cancel context.CancelCauseFunc) {
+	in := &source{r: r}
+	io.Copy(stdin, in) // the command need not read it all
+	if in.err != nil {
+		cancel(fmt.Errorf("stdin: %w", in.err))
+	} else {
+		stdin.Close()
+	}
+}
+
+// Dial connects to addr from the host. The connection has no deadlines.
+func (c *Conn) Dial(ctx context.Context, network, addr string) (net.Conn, error) {
+	for again := false; ; again = true {
+		l, err := c.connected(ctx)
+		if err != nil {
+			return nil, err
+		}
+		conn, err := l.DialContext(ctx, network, addr)
+		refused := (*xssh.OpenChannelError)(nil)
+		switch {
+		case err == nil:
+			return conn, nil
+		case ctx.Err() != nil:
+			return nil, context.Cause(ctx)
+		case again || errors.As(err, &refused) || !l.dead():
+			return nil, fmt.Errorf("ssh %s: dial %s: %w", c.name, addr, err)
+		}
+	}
+}

@@ -1,0 +1,478 @@
+package ssh_test
+
+import (
+	"bytes"
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+
+	xssh "golang.org/x/crypto/ssh"
+	"golang.org/x/crypto/ssh/agent"
+	"golang.org/x/crypto/ssh/knownhosts"
+
+	"github.com/aifb/aifb/runtime"
+	"github.com/aifb/aifb/runtime/runtimetest"
+	"github.com/aifb/aifb/runtime/ssh"
+)
+
+// hostConfig is an OpenSSH configuration that knows the server by a name.
+func hostConfig(name string, s *server, key, knownHosts string, more ...string) string {
+	return fmt.Sprintf("Host %s\n HostName 127.0.0.1\n Port %s\n User tester\n IdentityFile %s\n IdentityAgent none\n"+
+		" UserKnownHostsFile %s\n GlobalKnownHostsFile none\n %s\n", name, s.port(), key, knownHosts, strings.Join(more, "\n "))
+}
+
+// connect returns a Conn to a new server, which knows its host key.
+func connect(t *testing.T, options ...func(*server)) (*ssh.Conn, *server) {
+	t.Helper()
+	key, public := newKeyFile(t)
+	s := startServer(t, public, options...)
+	conf := hostConfig("test", s, key, writeFile(t, "known_hosts", s.knownHosts()))
+	return newConn(t, "test", conf), s
+}
+
+func newConn(t *testing.T, name, config string) *ssh.Conn {
+	t.Helper()
+	c := ssh.New(name, writeFile(t, "config", config))
+	t.Cleanup(func() { c.Close() })
+	return c
+}
+
+func TestConn(t *testing.T) {
+	t.Parallel()
+	key, public := newKeyFile(t)
+	s := startServer(t, public, func(s *server) { s.maxSessions = 10 })
+	conf := writeFile(t, "config", hostConfig("test", s, key, writeFile(t, "known_hosts", s.knownHosts())))
+	runtimetest.TestConn(t, t.TempDir(), func(*testing.T) runtime.Conn { return ssh.New("test", conf) })
+}
+
+// TestShells checks that arguments survive whichever login shell the user has.
+func TestShells(t *testing.T) {
+	t.Parallel()
+	var bytes []byte
+	for i := 1; i < 256; i++ {
+		bytes = append(bytes, byte(i))
+	}
+	args := []string{"plain", "", "a b", "$HOME", "`id`", "*", "~", "it's", `"`, `\`, `\n`, "a!b", "50%", "%%s", "a\nb", "\n", "é", string(bytes)}
+	want := "<" + strings.Join(args, "><") + ">"
+	for _, shell := range []string{"dash", "bash", "ksh", "zsh", "tcsh", "fish"} {
+		t.Run(shell, func(t *testing.T) {
+			path, err := exec.LookPath(shell)
+			if err != nil {
+				t.Skipf("the login shell %s was not tested: it is not installed", shell)
+			}
+			t.Parallel()
+			c, _ := connect(t, func(s *server) { s.shell = path })
+			if got, err := runtime.Output(t.Context(), c, append([]string{"printf", "<%s>"}, args...)...); got != want || err != nil {
+				t.Errorf("all at once: %q, %v", got, err)
+			}
+			for _, arg := range args {
+				if got, err := runtime.Output(t.Context(), c, "printf", "<%s>", arg); got != "<"+arg+">" || err != nil {
+					t.Errorf("%q: %q, %v", arg, got, err)
+				}
+			}
+			err = c.Run(t.Context(), runtime.Cmd{Args: []string{"/bin/sh", "-c", "echo oh! >&2; exit 3"}})
+			if exit := (*runtime.ExitError)(nil); !errors.As(err, &exit) || exit.Code != 3 || exit.Stderr != "oh!\n" {
+				t.Errorf("exit: %v", err)
+			}
+		})
+	}
+}
+
+func TestCluster(t *testing.T) {
+	conf := os.Getenv("AIFB_TEST_SSH_CONFIG")
+	if conf == "" {
+		t.Skip("the real sshd: AIFB_TEST_SSH_CONFIG is not set; testdata/cluster/run sets it")
+	}
+	c := ssh.New("cluster", conf)
+	defer c.Close()
+	dir, err := runtime.Output(t.Context(), c, "mktemp", "-d")
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir = strings.TrimSpace(dir)
+	defer c.Run(t.Context(), runtime.Cmd{Args: []string{"rm", "-rf", dir}})
+	runtimetest.TestConn(t, dir, func(*testing.T) runtime.Conn { return ssh.New("cluster", conf) }, "127.0.0.1:22")
+}
+
+func TestUnusedConnContactsNobody(t *testing.T) {
+	t.Parallel()
+	c, s := connect(t)
+	if err := c.Close(); err != nil || s.loggedIn() != 0 {
+		t.Errorf("%v, %d logins", err, s.loggedIn())
+	}
+	if err := c.Run(t.Context(), runtime.Cmd{Args: []string{"true"}}); !errors.Is(err, net.ErrClosed) {
+		t.Errorf("after Close: %v", err)
+	}
+}
+
+func TestOneLogin(t *testing.T) {
+	t.Parallel()
+	c, s := connect(t)
+	var wg sync.WaitGroup
+	for range 20 {
+		wg.Go(func() {
+			if err := c.Run(t.Context(), runtime.Cmd{Args: []string{"true"}}); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+	if s.loggedIn() != 1 || c.Execs() != 20 || s.most > 6 {
+		t.Errorf("%d logins, %d execs, %d sessions at a time", s.loggedIn(), c.Execs(), s.most)
+	}
+}
+
+func TestReconnect(t *testing.T) {
+	t.Parallel()
+	c, s := connect(t)
+	for i := 1; i <= 3; i++ {
+		if err := c.Run(t.Context(), runtime.Cmd{Args: []string{"true"}}); err != nil {
+			t.Fatal(err)
+		}
+		if err := c.Put(t.Context(), filepath.Join(t.TempDir(), "f"), 0o600, strings.NewReader("x")); err != nil {
+			t.Fatal(err)
+		}
+		if s.loggedIn() != i {
+			t.Errorf("%d logins, want %d", s.loggedIn(), i)
+		}
+		err := c.Run(t.Context(), runtime.Cmd{Args: []string{"/bin/sh", "-c", "echo; exec cat"}, Stdin: endless{}, Stdout: calls{s.drop}})
+		if exit := (*runtime.ExitError)(nil); err == nil || errors.As(err, &exit) || runtime.FaultOf(err) != runtime.FaultInfra {
+			t.Errorf("of the lost connection: %T %v", err, err)
+		}
+	}
+}
+
+// A calls calls f for each write.
+type calls struct{ f func() }
+
+func (c calls) Write(p []byte) (int, error) { c.f(); return len(p), nil }
+
+// An endless reader has zeros.
+type endless struct{}
+
+func (endless) Read(p []byte) (int, error) { return len(p), nil }
+
+func TestFewSessions(t *testing.T) {
+	t.Parallel()
+	c, s := connect(t, func(s *server) { s.maxSessions = 2 })
+	name := filepath.Join(t.TempDir(), "file")
+	if err := c.Put(t.Context(), name, 0o600, strings.NewReader("text")); err != nil {
+		t.Fatal(err)
+	}
+	var wg sync.WaitGroup
+	for range 12 {
+		wg.Go(func() {
+			if out, err := runtime.Output(t.Context(), c, "cat", name); out != "text" || err != nil {
+				t.Errorf("%q, %v", out, err)
+			}
+		})
+	}
+	wg.Wait()
+	if s.loggedIn() != 1 {
+		t.Errorf("%d logins", s.loggedIn())
+	}
+}
+
+func TestNoSFTP(t *testing.T) {
+	t.Parallel()
+	c, _ := connect(t, func(s *server) { s.noFiles = true })
+	err := c.Get(t.Context(), "/x", 0, io.Discard)
+	wantError(t, err, "ssh test: sftp:", "ask the site")
+	if err := c.Run(t.Context(), runtime.Cmd{Args: []string{"true"}}); err != nil {
+		t.Errorf("Run: %v", err)
+	}
+}
+
+func TestProxyJump(t *testing.T) {
+	t.Parallel()
+	key, public := newKeyFile(t)
+	a, b, end := startServer(t, public), startServer(t, public), startServer(t, public)
+	known := writeFile(t, "known_hosts", a.knownHosts()+b.knownHosts()+end.knownHosts())
+	conf := hostConfig("a", a, key, known) + hostConfig("b", b, key, known) + hostConfig("end", end, key, known, "ProxyJump a,b") +
+		hostConfig("nested", end, key, known, "ProxyJump c") + hostConfig("c", b, key, known, "ProxyJump a") +
+		hostConfig("x", end, key, known, "ProxyJump y") + hostConfig("y", end, key, known, "ProxyJump x")
+	for i, name := range []string{"end", "nested"} {
+		c := newConn(t, name, conf)
+		if out, err := runtime.Output(t.Context(), c, "echo", "hello"); out != "hello\n" || err != nil {
+			t.Errorf("%s: %q, %v", name, out, err)
+		}
+		for _, s := range []*server{a, b, end} {
+			if s.loggedIn() != i+1 {
+				t.Errorf("%s: %d logins, want %d", name, s.loggedIn(), i+1)
+			}
+		}
+	}
+	wantError(t, newConn(t, "x", conf).Run(t.Context(), runtime.Cmd{Args: []string{"true"}}), "x through y through x", "ProxyJump")
+}
+
+// wantError checks for an infrastructure error that has the text, and for a hint that has the other.
+func wantError(t *testing.T, err error, text, hint string) {
+	t.Helper()
+	if err == nil || runtime.FaultOf(err) != runtime.FaultInfra {
+		t.Fatalf("got %T %v, want an infrastructure error", err, err)
+	}
+	if !strings.Contains(err.Error(), text) || !strings.Contains(runtime.HintOf(err), hint) {
+		t.Errorf("got  %v\nhint %s\nwant %s\nhint %s", err, runtime.HintOf(err), text, hint)
+	}
+}
+
+func run(t *testing.T, c *ssh.Conn) error {
+	return c.Run(t.Context(), runtime.Cmd{Args: []string{"true"}})
+}
+
+func TestHostKey(t *testing.T) {
+	t.Parallel()
+	key, public := newKeyFile(t)
+	s := startServer(t, public)
+	address := "[127.0.0.1]:" + s.port()
+	other := knownhosts.Line([]string{s.addr}, newKey(t).PublicKey()) + "\n"
+	hashed := knownhosts.HashHostname(knownhosts.Normalize(s.addr)) + s.knownHosts()[strings.IndexByte(s.knownHosts(), ' '):]
+	fingerprint := xssh.FingerprintSHA256(s.hostKeys[0].PublicKey())
+	for _, test := range []struct {
+		name, known, strict string
+		text, hint          string // of the error
+	}{
+		{"known", s.knownHosts(), "yes", "", ""},
+		{"hashed", hashed, "yes", "", ""},
+		{"unknown", "", "yes", "unknown host key of " + address + ": ssh-ed25519 " + fingerprint, "ssh test"},
+		{"nobody to ask", "", "ask", "unknown host key", "ssh test"},
+		{"accepted", "", "no", "", ""},
+		{"changed", other, "yes", "known_hosts:1", "ssh-keygen -R '" + address + "'"},
+		{"changed, new ones are accepted", other, "accept-new", "has changed: it shows ssh-ed25519 " + fingerprint, "ssh-keygen -R"},
+		{"revoked", "@revoked * " + s.knownHosts()[strings.IndexByte(s.knownHosts(), ' ')+1:], "no", "revoked", ""},
+		{"unreadable", "test what?\n", "yes", "known_hosts:1", "mend"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			known := writeFile(t, "known_hosts", test.known)
+			c := newConn(t, "test", hostConfig("test", s, key, known, "StrictHostKeyChecking "+test.strict))
+			if err := run(t, c); test.text != "" {
+				wantError(t, err, test.text, test.hint)
+			} else if err != nil {
+				t.Error(err)
+			}
+			if after, _ := os.ReadFile(known); string(after) != test.known {
+				t.Errorf("known_hosts has changed: %s", after)
+			}
+		})
+	}
+}
+
+func TestAcceptNewHostKey(t *testing.T) {
+	t.Parallel()
+	key, public := newKeyFile(t)
+	s := startServer(t, public)
+	known := writeFile(t, "known_hosts", "# no newline")
+	for _, strict := range []string{"accept-new", "yes"} {
+		if err := run(t, newConn(t, "test", hostConfig("test", s, key, known, "StrictHostKeyChecking "+strict))); err != nil {
+			t.Errorf("%s: %v", strict, err)
+		}
+	}
+	if after, _ := os.ReadFile(known); string(after) != "# no newline\n"+s.knownHosts() {
+		t.Errorf("known_hosts has %q", after)
+	}
+	missing := filepath.Join(t.TempDir(), "new", "known_hosts")
+	c := newConn(t, "test", hostConfig("test", s, key, missing))
+	c.Ask = func(prompt string) (string, error) { return "yes\n", nil }
+	if err := run(t, c); err != nil {
+		t.Errorf("asked: %v", err)
+	}
+	if after, _ := os.ReadFile(missing); string(after) != s.knownHosts() {
+		t.Errorf("known_hosts has %q", after)
+	}
+}
+
+// TestHostKeyTypes is about servers with several keys, of which known_hosts has one that they do not offer first.
+func TestHostKeyTypes(t *testing.T) {
+	t.Parallel()
+	ec, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ecKey, err := xssh.NewSignerFromKey(ec)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ed, authority := newKey(t), newKey(t)
+	cert := &xssh.Certificate{Key: ecKey.PublicKey(), CertType: xssh.HostCert, ValidPrincipals: []string{"alias"}, ValidBefore: xssh.CertTimeInfinity}
+	if err := cert.SignCert(rand.Reader, authority); err != nil {
+		t.Fatal(err)
+	}
+	certified, err := xssh.NewCertSigner(cert, ecKey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	key, public := newKeyFile(t)
+	s := startServer(t, public, func(s *server) { s.hostKeys = []xssh.Signer{ecKey, ed, certified} })
+	for name, known := range map[string]string{
+		"ecdsa":     knownhosts.Line([]string{"alias"}, ecKey.PublicKey()),
+		"ed25519":   knownhosts.Line([]string{"alias"}, ed.PublicKey()),
+		"authority": "@cert-authority " + knownhosts.Line([]string{"alias"}, authority.PublicKey()),
+	} {
+		conf := hostConfig("test", s, key, writeFile(t, "known_hosts", known), "HostKeyAlias alias")
+		if err := run(t, newConn(t, "test", conf)); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+func TestLogin(t *testing.T) {
+	t.Parallel()
+	key, public := newKeyFile(t)
+	locked, _, lockedPublic := encryptedKey(t)
+	other, otherPublic := newKeyFile(t)
+	known := func(s *server) string { return writeFile(t, "known_hosts", s.knownHosts()) }
+
+	s := startServer(t, public)
+	err := run(t, newConn(t, "test", hostConfig("test", s, other, known(s), "IdentityFile /no/such/key")))
+	wantError(t, err, "log in to 127.0.0.1 as tester: ", "right user")
+	wantError(t, err, "tried "+otherPublic.Type()+" "+xssh.FingerprintSHA256(otherPublic)+" of "+other, "")
+	wantError(t, err, "not tried: /no/such/key: no such file", "")
+	if err := run(t, newConn(t, "test", hostConfig("test", s, other, known(s), "IdentityFile "+key))); err != nil {
+		t.Errorf("the second key: %v", err)
+	}
+
+	s = startServer(t, lockedPublic)
+	conf := hostConfig("test", s, locked, known(s))
+	wantError(t, run(t, newConn(t, "test", conf)), locked+" is encrypted, and not in the ssh-agent", "ssh-add")
+	c := newConn(t, "test", conf)
+	c.Ask = func(prompt string) (string, error) { return "secret", nil }
+	if err := run(t, c); err != nil {
+		t.Errorf("with the passphrase: %v", err)
+	}
+	c = newConn(t, "test", conf)
+	c.Ask = func(prompt string) (string, error) { return "wrong", nil }
+	wantError(t, run(t, c), locked, "")
+}
+
+func TestAgent(t *testing.T) {
+	t.Parallel()
+	locked, key, public := encryptedKey(t)
+	keys := agent.NewKeyring()
+	if err := keys.Add(agent.AddedKey{PrivateKey: key}); err != nil {
+		t.Fatal(err)
+	}
+	socket := filepath.Join(t.TempDir(), "s")
+	l, err := net.Listen("unix", socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var wg sync.WaitGroup
+	t.Cleanup(func() { l.Close(); wg.Wait() })
+	wg.Go(func() {
+		for {
+			conn, err := l.Accept()
+			if err != nil {
+				return
+			}
+			wg.Go(func() { agent.ServeAgent(keys, conn); conn.Close() })
+		}
+	})
+	s := startServer(t, public)
+	known := writeFile(t, "known_hosts", s.knownHosts())
+	other, _ := newKeyFile(t)
+	for name, test := range map[string]struct {
+		key, more string
+		ok        bool
+	}{
+		"any key":             {other, "", true},
+		"the encrypted key":   {locked, "IdentitiesOnly yes", true},
+		"only another key":    {other, "IdentitiesOnly yes", false},
+		"a public key's name": {writePublic(t, public), "IdentitiesOnly yes", true},
+	} {
+		conf := "IdentityAgent " + socket + "\n" + hostConfig("test", s, test.key, known, test.more)
+		if err := run(t, newConn(t, "test", conf)); (err == nil) != test.ok {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+// writePublic writes the public key only, and returns the name that the private one would have.
+func writePublic(t *testing.T, key xssh.PublicKey) string {
+	return strings.TrimSuffix(writeFile(t, "id.pub", string(xssh.MarshalAuthorizedKey(key))), ".pub")
+}
+
+func TestUnreachable(t *testing.T) {
+	t.Parallel()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.Close()
+	wantError(t, run(t, newConn(t, l.Addr().String(), "")), "connect to "+l.Addr().String(), "VPN")
+	wantError(t, run(t, newConn(t, "no-such-host.invalid", "")), "connect to no-such-host.invalid:22", "no host of the SSH configuration")
+	wantError(t, run(t, ssh.New("x", filepath.Join(t.TempDir(), "missing"))), "read the SSH configuration", "")
+}
+
+// TestMute is about a server that takes connections and says nothing.
+func TestMute(t *testing.T) {
+	t.Parallel()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	c := newConn(t, l.Addr().String(), "ConnectTimeout 1")
+	wantError(t, run(t, c), "no answer within 1s", "")
+	ctx, cancel := context.WithCancelCause(t.Context())
+	enough := errors.New("enough")
+	go func() {
+		if conn, err := l.Accept(); err == nil {
+			defer conn.Close()
+		}
+		cancel(enough)
+	}()
+	if err := c.Run(ctx, runtime.Cmd{Args: []string{"true"}}); !errors.Is(err, enough) {
+		t.Errorf("got %v, want %v", err, enough)
+	}
+}
+
+func TestGetGrowingFile(t *testing.T) {
+	t.Parallel()
+	c, _ := connect(t)
+	name := writeFile(t, "log", "")
+	f, err := os.OpenFile(name, os.O_WRONLY|os.O_APPEND, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	var want, got bytes.Buffer
+	grow := calls{func() {
+		line := bytes.Repeat([]byte(fmt.Sprintf("%d ", want.Len())), 4000)
+		want.Write(line)
+		f.Write(line)
+	}}
+	grow.f()
+	for range 20 {
+		if err := c.Get(t.Context(), name, int64(got.Len()), io.MultiWriter(&got, grow)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if !bytes.HasPrefix(want.Bytes(), got.Bytes()) || got.Len() == 0 {
+		t.Errorf("what was read is not what was written")
+	}
+}
+
+func TestGetPermission(t *testing.T) {
+	t.Parallel()
+	if os.Getuid() == 0 {
+		t.Skip("a file that may not be read was not tested: root may read all")
+	}
+	c, _ := connect(t)
+	name := writeFile(t, "secret", "x")
+	os.Chmod(name, 0)
+	if err := c.Get(t.Context(), name, 0, io.Discard); !errors.Is(err, fs.ErrPermission) {
+		t.Errorf("got %v", err)
+	}
+}

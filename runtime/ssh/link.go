@@ -1,0 +1,399 @@
+package ssh
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	xssh "golang.org/x/crypto/ssh"
+
+	"github.com/aifb/aifb/runtime"
+)
+
+// A link is a live SSH connection.
+type link struct {
+	*xssh.Client
+	gone  chan struct{} // closed once it is lost
+	cause error         // why; set before gone is closed
+	slots chan struct{} // a token for each session that may run a command
+
+	mu    sync.Mutex
+	open  int           // sessions that run a command
+	freed chan struct{} // closed, and replaced, when one of them ends
+	files shared[*filesClient]
+}
+
+// maxSessions bounds the commands that run at a time. Most servers allow 10 sessions; one is for files, and the
+// rest for those whose end the server has not yet noticed.
+const maxSessions = 6
+
+func newLink(client *xssh.Client) *link {
+	return &link{
+		Client: client,
+		gone:   make(chan struct{}),
+		slots:  make(chan struct{}, maxSessions),
+		freed:  make(chan struct{}),
+	}
+}
+
+// wait waits until the connection is lost.
+func (l *link) wait() {
+	l.cause = l.Client.Wait()
+	close(l.gone)
+}
+
+// dead reports whether the connection is lost, also if nobody has noticed yet.
+func (l *link) dead() bool {
+	if _, _, err := l.SendRequest(keepAliveRequest, true, nil); err == nil {
+		return false
+	}
+	<-l.gone
+	return true
+}
+
+func (l *link) lost() bool {
+	select {
+	case <-l.gone:
+		return true
+	default:
+		return false
+	}
+}
+
+// newSession opens a session, waiting for another to end while the server refuses to have more. It gives up when
+// the server does so for some seconds although no command runs.
+func (l *link) newSession(ctx context.Context) (*xssh.Session, error) {
+	for pause := 100 * time.Millisecond; ; {
+		l.mu.Lock()
+		freed, open := l.freed, l.open
+		l.mu.Unlock()
+		s, err := l.NewSession()
+		if refused := (*xssh.OpenChannelError)(nil); !errors.As(err, &refused) {
+			return s, err
+		}
+		if open == 0 && pause > 3*time.Second {
+			return nil, runtime.Faultf(runtime.FaultInfra, "does its sshd_config have a MaxSessions below 2, or forbid commands?",
+				"the server refuses a session: %w", err)
+		}
+		timer := time.NewTimer(pause) // an earlier session may end without our notice
+		select {
+		case <-freed:
+			pause = 100 * time.Millisecond
+		case <-timer.C:
+			pause = min(2*pause, 5*time.Second)
+		case <-l.gone:
+		case <-ctx.Done():
+			timer.Stop()
+			return nil, context.Cause(ctx)
+		}
+		timer.Stop()
+	}
+}
+
+// acquire takes a slot for a command. Whoever has it must release it.
+func (l *link) acquire(ctx context.Context) error {
+	select {
+	case l.slots <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+func (l *link) release() { <-l.slots }
+
+// began and ended count the sessions that run a command.
+func (l *link) began() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.open++
+}
+
+func (l *link) ended() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.open--
+	close(l.freed)
+	l.freed = make(chan struct{})
+}
+
+// A dialer makes links.
+type dialer struct {
+	conf *config
+	ask  func(prompt string) (string, error) // nil: nobody to ask
+	work *sync.WaitGroup                     // counts what the links leave running; not zero while dialing
+}
+
+// dial connects and logs in to a host through the given hosts or, if there are none, those that its configuration
+// names. Path has the hosts that are to be reached through this one.
+func (d *dialer) dial(ctx context.Context, name string, jumps, path []string) (*xssh.Client, error) {
+	if slices.Contains(path, name) {
+		return nil, runtime.Faultf(runtime.FaultInfra, "mend the ProxyJump of the SSH configuration",
+			"ssh %s: the jump hosts form a loop: %s", name, strings.Join(append(path, name), " through "))
+	}
+	h, err := d.conf.resolve(name)
+	if err != nil {
+		return nil, err
+	}
+	if jumps == nil {
+		jumps = h.jumps
+	}
+	conn, err := d.connect(ctx, h, jumps, append(path, name))
+	if err != nil {
+		return nil, err
+	}
+	return d.login(ctx, h, conn)
+}
+
+// connect makes the byte stream to a host.
+func (d *dialer) connect(ctx context.Context, h *host, jumps, path []string) (net.Conn, error) {
+	var via *xssh.Client
+	dial := (&net.Dialer{}).DialContext
+	if last := len(jumps) - 1; last >= 0 {
+		var before []string
+		if last > 0 {
+			before = jumps[:last]
+		}
+		var err error
+		if via, err = d.dial(ctx, jumps[last], before, path); err != nil {
+			return nil, fmt.Errorf("ssh %s: jump host: %w", h.name, err)
+		}
+		dial = via.DialContext
+	}
+	ctx, cancel := context.WithTimeoutCause(ctx, h.timeout, fmt.Errorf("no answer within %v", h.timeout))
+	defer cancel()
+	conn, err := dial(ctx, "tcp", net.JoinHostPort(h.addr, h.port))
+	if err == nil {
+		return &hop{Conn: conn, via: via}, nil
+	}
+	if ctx.Err() != nil {
+		err = context.Cause(ctx)
+	}
+	if via != nil {
+		via.Close()
+	}
+	hint := fmt.Sprintf("is it up, and the network or VPN connected? Compare with: ssh %s", h.name)
+	if e := (*net.DNSError)(nil); errors.As(err, &e) && h.addr == h.name {
+		hint = fmt.Sprintf("%s is no host of the SSH configuration, nor a name that the network knows", h.name)
+	}
+	return nil, runtime.Faultf(runtime.FaultInfra, hint, "ssh %s: connect to %s: %w", h.name, net.JoinHostPort(h.addr, h.port), err)
+}
+
+// login makes a client of a byte stream to the host's server. The time that the user takes to answer a question is
+// not limited.
+func (d *dialer) login(ctx context.Context, h *host, conn net.Conn) (*xssh.Client, error) {
+	slow := fmt.Errorf("no answer within %v", h.timeout)
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	timer := time.AfterFunc(h.timeout, func() { cancel(slow) })
+	defer timer.Stop()
+	defer context.AfterFunc(ctx, func() { conn.Close() })()
+	ask := d.ask
+	if ask != nil {
+		ask = func(prompt string) (string, error) {
+			timer.Stop()
+			defer timer.Reset(h.timeout)
+			return d.ask(prompt)
+		}
+	}
+	known, err := newHostKeys(h, ask)
+	if err != nil {
+		conn.Close()
+		return nil, err
+	}
+	keys := newKeyring(h, ask)
+	defer keys.close()
+	var refused error // of the host key
+	verified := false
+	watched := watch(conn, 3*h.alive)
+	c, channels, requests, err := xssh.NewClientConn(watched, known.addr, &xssh.ClientConfig{
+		User:              h.user,
+		Auth:              []xssh.AuthMethod{xssh.PublicKeys(keys.signers...)},
+		HostKeyAlgorithms: known.algorithms(),
+		HostKeyCallback: func(addr string, remote net.Addr, key xssh.PublicKey) error {
+			refused = known.verify(addr, remote, key)
+			verified = refused == nil
+			return refused
+		},
+	})
+	switch {
+	case err == nil:
+		watched.arm()
+		d.keepAlive(c, h.alive)
+		return xssh.NewClient(c, channels, requests), nil
+	case refused != nil:
+		return nil, refused
+	case ctx.Err() != nil:
+		return nil, runtime.Faultf(runtime.FaultInfra, "", "ssh %s: log in: %w", h.name, context.Cause(ctx))
+	case !verified:
+		return nil, runtime.Faultf(runtime.FaultInfra, fmt.Sprintf("is there an SSH server? Compare with: ssh %s", h.name),
+			"ssh %s: %w", h.name, err)
+	}
+	return nil, runtime.Faultf(runtime.FaultInfra, loginHint(h, keys), "ssh %s: log in to %s as %s: %w; %s", h.name, h.addr, h.user,
+		err, keys)
+}
+
+func loginHint(h *host, k *keyring) string {
+	if slices.ContainsFunc(k.skipped, func(s string) bool { return strings.Contains(s, "encrypted") }) {
+		return "give the encrypted key to the ssh-agent: ssh-add FILE"
+	}
+	return fmt.Sprintf("is %s the right user, and does the site have one of these keys? Compare with: ssh %s", h.user, h.name)
+}
+
+// String says what was tried.
+func (k *keyring) String() string {
+	s := "no key to try"
+	if len(k.tried) > 0 {
+		s = "tried " + strings.Join(k.tried, ", ")
+	}
+	if len(k.skipped) > 0 {
+		s += "; not tried: " + strings.Join(k.skipped, ", ")
+	}
+	return s
+}
+
+// A hop is a stream through another host, the connection to which ends with it.
+type hop struct {
+	net.Conn
+	via *xssh.Client // nil: there is none
+}
+
+func (h *hop) Close() error {
+	err := h.Conn.Close()
+	if h.via != nil {
+		h.via.Close()
+	}
+	return err
+}
+
+// A watchedConn closes itself when nothing was heard for too long. It does so once it is armed: before, the user may
+// be thinking about a question.
+type watchedConn struct {
+	net.Conn
+	limit  time.Duration
+	timer  *time.Timer
+	armed  atomic.Bool
+	silent atomic.Bool
+}
+
+func watch(conn net.Conn, limit time.Duration) *watchedConn {
+	w := &watchedConn{Conn: conn, limit: limit}
+	w.timer = time.AfterFunc(limit, func() {
+		if w.armed.Load() {
+			w.silent.Store(true)
+			conn.Close()
+		}
+	})
+	return w
+}
+
+func (w *watchedConn) arm() {
+	w.armed.Store(true)
+	w.timer.Reset(w.limit)
+}
+
+func (w *watchedConn) Read(p []byte) (int, error) {
+	n, err := w.Conn.Read(p)
+	if err != nil {
+		w.timer.Stop()
+		return n, w.explain(err)
+	}
+	w.timer.Reset(w.limit)
+	return n, nil
+}
+
+func (w *watchedConn) Close() error {
+	w.timer.Stop()
+	return w.Conn.Close()
+}
+
+// explain says why the connection was closed, if this is what closed it.
+func (w *watchedConn) explain(err error) error {
+	if w.silent.Load() {
+		return fmt.Errorf("nothing heard from the server for %v", w.limit)
+	}
+	return err
+}
+
+// keepAlive makes the server say something at each interval, until c ends.
+func (d *dialer) keepAlive(c xssh.Conn, interval time.Duration) {
+	ended := make(chan struct{})
+	d.work.Go(func() {
+		c.Wait()
+		close(ended)
+	})
+	d.work.Go(func() {
+		tick := time.NewTicker(interval)
+		defer tick.Stop()
+		for {
+			select {
+			case <-tick.C:
+				c.SendRequest(keepAliveRequest, true, nil)
+			case <-ended:
+				return
+			}
+		}
+	})
+}
+
+// keepAliveRequest is what OpenSSH sends. Servers answer that they do not know it, which is an answer.
+const keepAliveRequest = "keepalive@openssh.com"
+
+// A shared value is made at its first use, for all who wait for it, and made again if it was lost.
+type shared[T any] struct {
+	mu  sync.Mutex
+	cur *attempt[T]
+}
+
+// An attempt to make a value. Those who came while it was under way share its outcome.
+type attempt[T any] struct {
+	done  chan struct{}
+	value T
+	err   error
+}
+
+// get returns the value. Start runs the function that makes it.
+func (s *shared[T]) get(ctx context.Context, start func(func()) error, lost func(T) bool, make_ func() (T, error)) (T, error) {
+	var none T
+	a, err := s.attempt(start, lost, make_)
+	if err != nil {
+		return none, err
+	}
+	select {
+	case <-a.done:
+		return a.value, a.err
+	case <-ctx.Done():
+		return none, context.Cause(ctx)
+	}
+}
+
+func (s *shared[T]) attempt(start func(func()) error, lost func(T) bool, make_ func() (T, error)) (*attempt[T], error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if a := s.cur; a != nil {
+		select {
+		case <-a.done:
+			if a.err == nil && !lost(a.value) {
+				return a, nil
+			}
+		default:
+			return a, nil
+		}
+	}
+	a := &attempt[T]{done: make(chan struct{})}
+	err := start(func() {
+		a.value, a.err = make_()
+		close(a.done)
+	})
+	if err != nil {
+		return nil, err
+	}
+	s.cur = a
+	return a, nil
+}

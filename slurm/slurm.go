@@ -1,0 +1,198 @@
+// Package slurm runs jobs on a Slurm cluster by the commands of its login node: sbatch, squeue, sacct, scancel and
+// sinfo. It keeps no state of its own: what it has to remember is in the jobs' directories and in Slurm.
+//
+// Each method of a [Scheduler] is one shell program, sent over the connection as a whole; what comes back is fenced, so
+// that nothing else that a login node prints is taken for an answer. The text that goes out (a batch script) and the
+// text that comes in (a line of squeue) are made and read by pure functions.
+package slurm
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"regexp"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"time"
+	"unicode"
+
+	"github.com/aifb/aifb/runtime"
+)
+
+// queryLimit bounds a query or a cancellation. A cluster that limits the rate of its users makes squeue wait for seconds.
+const queryLimit = time.Minute
+
+// A Scheduler is a Slurm cluster.
+type Scheduler struct {
+	conn        runtime.Conn
+	name        string
+	submitting  chan struct{} // has an element while a Submit is under way
+	accountless atomic.Bool   // there is no accounting to ask
+}
+
+// New returns the cluster whose login node conn is connected to. Messages call it name.
+func New(conn runtime.Conn, name string) *Scheduler {
+	return &Scheduler{conn: conn, name: name, submitting: make(chan struct{}, 1)}
+}
+
+// idPattern is what sbatch --parsable prints, and what a runtime.JobID of this package is: the job's number and, if the
+// job is on another cluster than the login node's own, that cluster's name. It means the same to Go and to grep -E.
+const idPattern = `^[1-9][0-9]{0,9}(;[^[:space:]]+)?$`
+
+var idForm = regexp.MustCompile(idPattern)
+
+// byCluster sorts the ids by cluster ("" is the login node's own) into numbers. What is no id of ours is left out.
+func byCluster(ids []runtime.JobID) map[string][]string {
+	clusters := make(map[string][]string)
+	for _, id := range ids {
+		if idForm.MatchString(string(id)) {
+			number, cluster, _ := strings.Cut(string(id), ";")
+			clusters[cluster] = append(clusters[cluster], number)
+		}
+	}
+	return clusters
+}
+
+// jobID is the reverse of byCluster.
+func jobID(number, cluster string) runtime.JobID {
+	if cluster == "" {
+		return runtime.JobID(number)
+	}
+	return runtime.JobID(number + ";" + cluster)
+}
+
+// command returns a command line for a cluster. Only a cluster that has a name is named: to look a name up, the command
+// asks the accounting database, which not every cluster has.
+func command(cluster string, args ...string) string {
+	if cluster != "" {
+		args = slices.Insert(args, 1, "--clusters="+cluster)
+	}
+	return runtime.Quote(args...)
+}
+
+// programHead prepares for Slurm's commands. The variables by which users set their defaults would change what the
+// commands do and print, and inside an allocation there are those of the job that aifb itself runs in; only where the
+// configuration is and who the user is must stay. A login node may have Slurm on the path of login shells only.
+const programHead = `for v in $(env | awk -F= '/^(SBATCH|SQUEUE|SACCT|SCANCEL|SINFO|SLURM)_[A-Za-z0-9_]*=/ { print $1 }'); do
+	case $v in SLURM_CONF* | SLURM_JWT) ;; *) unset "$v" ;; esac
+done
+command -v sbatch >/dev/null ||
+	PATH=$PATH:$(bash -lc 'printf "\n%s" "$PATH"' 2>/dev/null </dev/null | tail -n 1)
+reply() { # KEY CODE OUTPUT
+	printf '\n%s begin %s\n%s\n%s end %s\n' "$mark" "$1" "$3" "$mark" "$2"
+}
+try() { # KEY COMMAND...
+	key=$1
+	shift
+	out=$("$@" 2>&1 </dev/null)
+	reply "$key" $? "$out"
+}
+`
+
+// queryHead makes the commands print times as seconds since 1970. It is not for sbatch, which hands its environment on
+// to the job.
+const queryHead = "export LC_ALL=C SLURM_TIME_FORMAT=%s\n"
+
+// A reply is what a command on the login node answered.
+type reply struct {
+	code int    // its exit code
+	out  string // stdout and stderr
+}
+
+// ask runs a shell program on the login node and returns its replies by their keys. The shell reads all of the program
+// before it runs any: of a program that a broken connection cuts short, nothing is run.
+func (s *Scheduler) ask(ctx context.Context, limit time.Duration, program string) (map[string]reply, error) {
+	limited, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	mark := "aifb-" + rand.Text()
+	var out bytes.Buffer
+	err := s.conn.Run(limited, runtime.Cmd{
+		Args:   []string{"sh", "-c", `eval "$(cat)"`},
+		Stdin:  strings.NewReader("main() {\nmark=" + mark + "\n" + programHead + program + "}\nmain\nexit 0\n"),
+		Stdout: &out,
+	})
+	if err != nil && ctx.Err() == nil && errors.Is(err, context.DeadlineExceeded) {
+		return nil, runtime.Faultf(runtime.FaultInfra, "", "no answer from %s within %v", s.name, limit)
+	}
+	if exit := (*runtime.ExitError)(nil); errors.As(err, &exit) {
+		return nil, runtime.Faultf(runtime.FaultInfra, "", "%s: %w", s.name, err)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return parseReplies(out.String(), mark), nil
+}
+
+// parseReplies finds the replies in what a program printed. A reply whose end is missing is none.
+func parseReplies(out, mark string) map[string]reply {
+	replies := make(map[string]reply)
+	begin, end := "\n"+mark+" begin ", "\n"+mark+" end "
+	for {
+		_, rest, ok := strings.Cut(out, begin)
+		key, rest, ok1 := strings.Cut(rest, "\n")
+		text, rest, ok2 := strings.Cut(rest, end)
+		code, rest, ok3 := strings.Cut(rest, "\n")
+		if !ok || !ok1 || !ok2 || !ok3 {
+			return replies
+		}
+		var r reply
+		if _, err := fmt.Sscanf(code, "%d", &r.code); err == nil {
+			r.out = text
+			replies[key] = r
+		}
+		out = "\n" + rest
+	}
+}
+
+// check returns the error of a command that failed, or that did not answer.
+func (s *Scheduler) check(program string, r reply, ok bool) error {
+	switch {
+	case !ok:
+		return runtime.Faultf(runtime.FaultInfra, "", "%s: no answer from %s", program, s.name)
+	case r.code == 127:
+		return runtime.Faultf(runtime.FaultInfra, fmt.Sprintf("is %s a login node of a Slurm cluster? If Slurm needs a "+
+			"module there, load it in the shell's start-up files; without Slurm, set scheduler: local", s.name),
+			"no %s on %s", program, s.name)
+	case r.code != 0:
+		return runtime.Faultf(runtime.FaultInfra, "", "%s", said(program, r))
+	}
+	return nil
+}
+
+// said returns what a command that failed says, headed by its name.
+func said(program string, r reply) string {
+	return program + ": " + cmp.Or(cleaned(program, r.out), fmt.Sprintf("exit status %d", r.code))
+}
+
+// cleaned returns what a command says, as one line, without its name. What it says in general ("Batch job submission
+// failed: ...") is left out where another error says it in particular.
+func cleaned(program, out string) string {
+	var errs, all []string
+	for line := range strings.Lines(out) {
+		text, isError := strings.CutPrefix(strings.TrimSpace(line), program+": error: ")
+		text = strings.TrimPrefix(text, program+": ")
+		text, general := strings.CutPrefix(text, "Batch job submission failed: ")
+		if text == "" {
+			continue
+		}
+		all = append(all, text)
+		if isError && (!general || len(errs) == 0) {
+			errs = append(errs, text)
+		}
+	}
+	if len(errs) == 0 {
+		errs = all
+	}
+	return strings.Map(printable, strings.Join(slices.Compact(errs), "; "))
+}
+
+func printable(r rune) rune {
+	if unicode.IsControl(r) {
+		return ' '
+	}
+	return r
+}
