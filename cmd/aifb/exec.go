@@ -7,10 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
-	"os/signal"
 	"strings"
-	"syscall"
 	"time"
 
 	"github.com/urfave/cli/v2"
@@ -70,7 +67,13 @@ func execRecipe(c *cli.Context, std streams) error {
 		return err
 	}
 	start := runtime.RunStart{Recipe: name, SHA256: recipe.SHA256(), Params: values, Target: targetName(c, cfg, recipe.Target())}
-	return withSession(c, std, cfg, start, func(ctx context.Context, s *runtime.Session) error {
+	return withSession(c, std, cfg, start, func(ctx context.Context, s *runtime.Session, _ *signals) error {
+		if d := c.Duration("timeout"); d > 0 {
+			var cancel context.CancelFunc
+			ctx, cancel = context.WithTimeoutCause(ctx, d,
+				runtime.Faultf(runtime.FaultTimeout, "", "the run did not end within --timeout %v", d))
+			defer cancel()
+		}
 		env := starlib.Env{Stdout: std.out, Warn: s.Warn}
 		if c.Bool("json") {
 			env.Stdout = std.err
@@ -80,7 +83,7 @@ func execRecipe(c *cli.Context, std streams) error {
 }
 
 // withSession runs f in a session of its own, and closes it whatever happens.
-func withSession(c *cli.Context, std streams, cfg *config, start runtime.RunStart, f func(context.Context, *runtime.Session) error) error {
+func withSession(c *cli.Context, std streams, cfg *config, start runtime.RunStart, f func(context.Context, *runtime.Session, *signals) error) error {
 	target, err := openTarget(cfg, start.Target)
 	if err != nil {
 		return err
@@ -101,9 +104,12 @@ func withSession(c *cli.Context, std streams, cfg *config, start runtime.RunStar
 	if err := s.Open(c.Context); err != nil {
 		return err
 	}
-	ctx, stop := p.signals(c.Context, s.Run)
+	caught, stop := catchSignals(std.err, "left without waiting; this stops what may still run: aifb stop "+s.Run)
 	defer stop()
-	err = f(withTimeout(ctx, c.Duration("timeout")), s)
+	ctx, done := caught.scope(c.Context)
+	defer done()
+	defer context.AfterFunc(ctx, func() { p.say("%v: stopping the run; once more leaves at once", context.Cause(ctx)) })()
+	err = f(ctx, s, caught)
 	if cause := context.Cause(ctx); cause != nil {
 		err = cause // whatever the recipe made of it
 	}
@@ -121,49 +127,16 @@ func withSession(c *cli.Context, std streams, cfg *config, start runtime.RunStar
 	return err
 }
 
-// withTimeout bounds a run; it ends by itself when the program does.
-func withTimeout(ctx context.Context, d time.Duration) context.Context {
-	if d > 0 {
-		ctx, _ = context.WithTimeoutCause(ctx, d, runtime.Faultf(runtime.FaultTimeout, "", "the run did not end within --timeout %v", d)) //nolint:govet
-	}
-	return ctx
-}
-
 // closeSession stops what still runs. Its time is its own: the run's may be over.
 func closeSession(s *runtime.Session, p *progress, err error, keep bool) error {
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
 	defer cancel()
-	p.closing = true
+	p.closing.Store(true)
 	stopped, err := s.Close(ctx, err, keep)
 	if len(stopped) > 0 {
 		p.say("stopped %s", strings.Join(stopped, ", "))
 	}
 	return err
-}
-
-// signals returns a context that the first Ctrl-C or SIGTERM cancels. The second leaves at once.
-func (p *progress) signals(ctx context.Context, run string) (context.Context, func()) {
-	ctx, cancel := context.WithCancelCause(ctx)
-	got := make(chan os.Signal, 2)
-	done := make(chan struct{})
-	signal.Notify(got, syscall.SIGINT, syscall.SIGTERM)
-	go func() {
-		for n := 1; ; n++ {
-			select {
-			case sig := <-got:
-				cause := &interrupted{sig.(syscall.Signal)}
-				if n > 1 {
-					p.say("left without waiting; to stop the jobs that may still run: aifb stop %s", run)
-					os.Exit(exitCode(cause))
-				}
-				p.say("%v: stopping the run; once more leaves at once", cause)
-				cancel(cause)
-			case <-done:
-				return
-			}
-		}
-	}()
-	return ctx, func() { signal.Stop(got); close(done); cancel(nil) }
 }
 
 // recipeHelp shows what a recipe says of itself.

@@ -6,6 +6,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/aifb/aifb/runtime"
@@ -14,7 +15,7 @@ import (
 // progress tells on stderr how a run goes, a line for each thing that happens.
 type progress struct {
 	verbose bool
-	closing bool // what ends now was stopped by us
+	closing atomic.Bool // what ends now was stopped by us
 
 	mu      sync.Mutex
 	w       io.Writer
@@ -42,7 +43,7 @@ func (p *progress) record(rec runtime.Record, st *runtime.RunState) {
 		return
 	}
 	j := st.Job(rec.Source)
-	if j == nil || p.closing && rec.Kind != runtime.KindJobRefused {
+	if j == nil || p.closing.Load() && rec.Kind != runtime.KindJobRefused {
 		return
 	}
 	if text := p.describe(rec.Kind, j); text != "" {

@@ -3,7 +3,7 @@ package main
 import (
 	"cmp"
 	"context"
-	"path/filepath"
+	"os"
 
 	"github.com/urfave/cli/v2"
 
@@ -17,7 +17,7 @@ func storeFlag() cli.Flag {
 }
 
 func storeURL(c *cli.Context, cfg *config) string {
-	return cmp.Or(c.String("store"), cfg.Store, "sqlite:"+filepath.Join(dataDir(), "aifb.db"))
+	return cmp.Or(c.String("store"), cfg.Store, storage.Default(os.Getenv))
 }
 
 // withStore opens the store of the flags and the config file for f.

@@ -43,8 +43,8 @@ func openTarget(cfg *config, name string) (runtime.Target, error) {
 		if t.Binary, err = os.Executable(); err != nil {
 			return t, err
 		}
-	} else if t.Conn, err = ssh.New(ssh.Config{Host: tc.SSH}); err != nil {
-		return t, err
+	} else {
+		t.Conn = ssh.New(tc.SSH, "")
 	}
 	return t, setScheduler(&t, tc)
 }

@@ -1,0 +1,295 @@
+package starlib
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"maps"
+	"os"
+	"path"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"go.starlark.net/resolve"
+	"go.starlark.net/starlark"
+	"go.starlark.net/syntax"
+
+	"github.com/aifb/aifb/runtime"
+)
+
+// libraryPrefix is before the names of the library's files.
+const libraryPrefix = "@aifb//"
+
+// A loader reads files, each once. What a recipe loads is relative to the file that loads it, "//x" is relative to the
+// directory of the recipe, and nothing outside of that directory can be loaded; "@aifb//x" is of the library.
+type loader struct {
+	dir     string // of the recipe
+	library fs.FS
+	known   func(name string) bool // a name is predeclared
+	files   map[fileID]*file       // nil: it could not be read, which was reported
+	open    []fileID               // the files that are being read, each loaded by the one before
+}
+
+// A fileID is a file of the recipe's directory or of the library, with the path below it, in slashes.
+type fileID struct {
+	library bool
+	path    string
+}
+
+// A file is a file that has been read.
+type file struct {
+	name     string // as positions have it
+	text     []byte
+	syntax   *syntax.File
+	program  *starlark.Program
+	target   string   // of YAML
+	warnings []string // of YAML
+}
+
+// newLoader returns the loader for the recipe of that name, and which file that is.
+func newLoader(name string, library fs.FS) (*loader, fileID) {
+	id := fileID{path: filepath.Base(name)}
+	dir := filepath.Dir(name)
+	if p, ok := strings.CutPrefix(name, libraryPrefix); ok {
+		id, dir = fileID{true, path.Clean(p)}, "."
+	}
+	return &loader{dir: dir, library: library, known: predeclared().Has, files: make(map[fileID]*file)}, id
+}
+
+// name is what positions call a file: the path under which the user finds it.
+func (l *loader) name(id fileID) string {
+	if id.library {
+		return libraryPrefix + id.path
+	}
+	return filepath.Join(l.dir, filepath.FromSlash(id.path))
+}
+
+// fileID is the file of that name. One that was not read, such as the REPL, is in the recipe's directory.
+func (l *loader) fileID(name string) fileID {
+	for id, f := range l.files {
+		if f != nil && f.name == name {
+			return id
+		}
+	}
+	return fileID{}
+}
+
+// readEntry reads the text of the recipe itself, which may be a link to anywhere.
+func (l *loader) readEntry(name string, id fileID) ([]byte, error) {
+	if id.library {
+		text, err := l.readText(id)
+		if err != nil {
+			return nil, runtime.Faultf(runtime.FaultUsage, l.hint(name), "%s: %w", name, err)
+		}
+		return text, nil
+	}
+	text, err := os.ReadFile(name)
+	if err != nil {
+		return nil, runtime.Faultf(runtime.FaultUsage, l.hint(name), "%s: %w", name, plainFileError(err))
+	}
+	return text, nil
+}
+
+// hint says what might be meant by a recipe that does not exist.
+func (l *loader) hint(name string) string {
+	var names []string
+	entries, _ := os.ReadDir(l.dir) // a directory that cannot be read has nothing to suggest
+	for _, e := range entries {
+		names = append(names, filepath.Join(l.dir, e.Name()))
+	}
+	for _, n := range l.libraryNames() {
+		if path.Base(n) == path.Base(name) || path.Base(n) == path.Base(name)+".star" {
+			return "did you mean " + n + "?"
+		}
+		names = append(names, n)
+	}
+	if slices.Contains(names, name+".star") {
+		return "did you mean " + name + ".star?"
+	}
+	return runtime.DidYouMean(name, names)
+}
+
+func (l *loader) libraryNames() (names []string) {
+	found, _ := fs.Glob(l.library, "*.star") // the pattern is good
+	for _, n := range found {
+		names = append(names, libraryPrefix+n)
+	}
+	return names
+}
+
+// readText reads a file of the recipe's directory or of the library. No link leads out of either.
+func (l *loader) readText(id fileID) ([]byte, error) {
+	if id.library {
+		if !fs.ValidPath(id.path) {
+			return nil, errors.New("not in the library")
+		}
+		text, err := fs.ReadFile(l.library, id.path)
+		return text, plainFileError(err)
+	}
+	f, err := os.OpenInRoot(l.dir, filepath.FromSlash(id.path))
+	if err != nil {
+		return nil, plainFileError(err)
+	}
+	defer f.Close()
+	text, err := io.ReadAll(f)
+	return text, plainFileError(err)
+}
+
+// plainFileError leaves out the operation and the path, which the caller's text has.
+func plainFileError(err error) error {
+	if p := (*fs.PathError)(nil); errors.As(err, &p) {
+		return p.Err
+	}
+	return err
+}
+
+// load returns the file that one file loads as module.
+func (l *loader) load(from fileID, module string) (*file, []*SourceError) {
+	id, err := resolveModule(from, module)
+	if err != nil {
+		return nil, []*SourceError{recipeError("", err)}
+	}
+	if i := slices.Index(l.open, id); i >= 0 {
+		var chain []string
+		for _, id := range append(l.open[i:len(l.open):len(l.open)], id) {
+			chain = append(chain, l.name(id))
+		}
+		return nil, []*SourceError{recipeError("", fmt.Errorf("load: a cycle: %s", strings.Join(chain, " → ")))}
+	}
+	if f, ok := l.files[id]; ok {
+		return f, nil
+	}
+	text, err := l.readText(id)
+	if err != nil {
+		l.files[id] = nil
+		return nil, []*SourceError{recipeError(l.loadHint(id), fmt.Errorf("load %s: %w", l.name(id), err))}
+	}
+	return l.parse(id, text)
+}
+
+// resolveModule says which file is meant by the module that a file loads.
+func resolveModule(from fileID, module string) (fileID, error) {
+	id := from
+	switch {
+	case strings.HasPrefix(module, libraryPrefix):
+		id = fileID{true, path.Clean(module[len(libraryPrefix):])}
+	case strings.HasPrefix(module, "@"):
+		return id, fmt.Errorf("load %s: there is only %s", module, libraryPrefix)
+	case strings.HasPrefix(module, "//"):
+		id.path = path.Clean(module[2:])
+	default:
+		id.path = path.Join(path.Dir(from.path), module)
+	}
+	switch {
+	case path.IsAbs(module) && !strings.HasPrefix(module, "//") || !fs.ValidPath(id.path):
+		return id, fmt.Errorf("load %s: it is not below the directory of the recipe, or of the library", module)
+	case path.Ext(id.path) != ".star":
+		return id, fmt.Errorf("load %s: not a .star file", module)
+	}
+	return id, nil
+}
+
+// loadHint says what might be meant by a file that cannot be loaded.
+func (l *loader) loadHint(id fileID) string {
+	if id.library {
+		return runtime.DidYouMean(l.name(id), l.libraryNames())
+	}
+	var names []string
+	entries, _ := os.ReadDir(filepath.Dir(l.name(id)))
+	for _, e := range entries {
+		names = append(names, filepath.Join(filepath.Dir(l.name(id)), e.Name()))
+	}
+	return runtime.DidYouMean(l.name(id), names)
+}
+
+// parse makes a file of its text, and reads what it loads.
+func (l *loader) parse(id fileID, text []byte) (*file, []*SourceError) {
+	f := &file{name: l.name(id), text: text}
+	l.files[id] = f
+	if err := f.parse(); err != nil {
+		return nil, l.compileErrors(f, err)
+	}
+	l.open = append(l.open, id)
+	defer func() { l.open = l.open[:len(l.open)-1] }()
+	var errs []*SourceError
+	program, err := starlark.FileProgram(f.syntax, l.known)
+	if err != nil {
+		errs = l.compileErrors(f, err)
+	}
+	f.program = program
+	for _, stmt := range f.syntax.Stmts {
+		if load, ok := stmt.(*syntax.LoadStmt); ok {
+			errs = append(errs, l.checkLoad(id, load)...)
+		}
+	}
+	return f, errs
+}
+
+// parse turns the text into statements.
+func (f *file) parse() (err error) {
+	if ext := filepath.Ext(f.name); ext != ".yaml" && ext != ".yml" {
+		f.syntax, err = dialect().Parse(f.name, f.text, 0)
+		return err
+	}
+	y, err := parseYAML(f.name, f.text)
+	if err != nil {
+		return err
+	}
+	f.syntax, f.target, f.warnings = y.File, y.Target, y.Warnings
+	f.syntax.Options = dialect()
+	return nil
+}
+
+// checkLoad reads what a statement loads, and checks that the names are there.
+func (l *loader) checkLoad(from fileID, stmt *syntax.LoadStmt) []*SourceError {
+	f, errs := l.load(from, stmt.ModuleName())
+	for _, err := range errs {
+		err.Frames = append(err.Frames, l.frame(stmt.Module.TokenPos, ""))
+	}
+	if f == nil || len(errs) > 0 || f.syntax == nil || f.syntax.Module == nil {
+		return errs
+	}
+	var names []string
+	for _, global := range f.syntax.Module.(*resolve.Module).Globals {
+		names = append(names, global.First.Name)
+	}
+	for i, from := range stmt.From {
+		if slices.Contains(names, from.Name) {
+			continue
+		}
+		err := recipeError(runtime.DidYouMean(from.Name, names), fmt.Errorf("load: %s has no %s", f.name, from.Name))
+		err.Frames = []Frame{l.frame(stmt.From[i].NamePos, "")}
+		errs = append(errs, err)
+	}
+	return errs
+}
+
+// findMain returns the function main, or nil.
+func (f *file) findMain() *syntax.DefStmt {
+	for _, stmt := range f.syntax.Stmts {
+		if def, ok := stmt.(*syntax.DefStmt); ok && def.Name.Name == "main" {
+			return def
+		}
+	}
+	return nil
+}
+
+// universe returns the names that every file knows, sorted.
+func universe() []string {
+	return slices.Sorted(maps.Keys(starlark.Universe))
+}
+
+// compareErrors orders errors by their place.
+func compareErrors(a, b *SourceError) int {
+	if len(a.Frames) == 0 || len(b.Frames) == 0 {
+		return 0
+	}
+	p, q := a.Frames[0].Pos, b.Frames[0].Pos
+	if p.Filename() != q.Filename() {
+		return 0
+	}
+	return cmp.Or(cmp.Compare(p.Line, q.Line), cmp.Compare(p.Col, q.Col))
+}

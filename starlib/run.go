@@ -1,0 +1,80 @@
+package starlib
+
+import (
+	"context"
+	"io"
+
+	"go.starlark.net/starlark"
+
+	"github.com/aifb/aifb/runtime"
+)
+
+// A run is a recipe, or a REPL, that is running.
+type run struct {
+	session     *runtime.Session
+	env         Env
+	loader      *loader
+	predeclared starlark.StringDict
+	modules     map[*file]starlark.StringDict // the files that were loaded and run
+}
+
+func newRun(session *runtime.Session, env Env, l *loader) *run {
+	if env.Stdout == nil {
+		env.Stdout = io.Discard
+	}
+	return &run{session, env, l, predeclared(), make(map[*file]starlark.StringDict)}
+}
+
+func (r *run) warn(text string) {
+	if r.env.Warn != nil {
+		r.env.Warn(text)
+	}
+}
+
+// A task is what one thread works on.
+type task struct {
+	*run
+	ctx     context.Context
+	loading bool // the thread runs a file that is loaded, which must not act
+}
+
+const taskKey = "aifb" // of the thread-local *task
+
+func taskOf(t *starlark.Thread) *task { return t.Local(taskKey).(*task) }
+
+// A call is what a builtin has of its surroundings.
+type call struct {
+	*task
+	thread *starlark.Thread
+	recv   starlark.Value // of a method
+}
+
+// thread returns a thread that ends when ctx does. The caller calls done when nothing runs on it any more.
+func (r *run) thread(ctx context.Context, name string, loading bool) (t *starlark.Thread, done func()) {
+	t = &starlark.Thread{Name: name, Load: r.load}
+	t.SetLocal(taskKey, &task{r, ctx, loading})
+	stop := context.AfterFunc(ctx, func() { t.Cancel("the run was cancelled") })
+	return t, func() { stop() }
+}
+
+// load is what load() does: it runs the file, once.
+func (r *run) load(t *starlark.Thread, module string) (starlark.StringDict, error) {
+	pos := t.CallFrame(0).Pos
+	f, errs := r.loader.load(r.loader.fileID(pos.Filename()), module)
+	if len(errs) > 0 {
+		return nil, joinErrors(errs)
+	}
+	if globals, ok := r.modules[f]; ok {
+		return globals, nil
+	}
+	ctx := taskOf(t).ctx
+	thread, done := r.thread(ctx, f.name, true)
+	defer done()
+	globals, err := f.program.Init(thread, r.predeclared)
+	if err != nil {
+		return nil, r.loader.locate(ctx, err)
+	}
+	globals.Freeze()
+	r.modules[f] = globals
+	return globals, nil
+}

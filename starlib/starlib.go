@@ -1,0 +1,137 @@
+// Package starlib is the language of recipes: Starlark with a table of builtins, and YAML that means the same calls.
+//
+// [Read] reads a recipe and all that it loads, and finds what can be found without running it. [Recipe.Exec] runs it
+// on a session. [FormatError] shows what went wrong, with the lines of the recipe.
+package starlib
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"io"
+	"io/fs"
+
+	"go.starlark.net/starlark"
+	"go.starlark.net/syntax"
+
+	"github.com/aifb/aifb/runtime"
+)
+
+// dialect is the language of every file, wherever it comes from.
+func dialect() *syntax.FileOptions {
+	return &syntax.FileOptions{Set: true, While: true, TopLevelControl: true, GlobalReassign: true, Recursion: true}
+}
+
+// A Recipe is a program that has been read, and nothing of which was run.
+type Recipe struct {
+	loader *loader
+	file   *file
+	main   *syntax.DefStmt // nil: its statements are the program
+	params []mainParam
+}
+
+// Read reads the recipe in the named file, and the files that it loads. The name "@aifb//x.star" means x.star of the
+// library; a name that ends in .yaml or .yml is a recipe in YAML. The error of a file that does not exist has
+// FaultUsage; all other errors have FaultRecipe and are all that is wrong, in as many *SourceErrors.
+func Read(name string, library fs.FS) (*Recipe, error) {
+	l, id := newLoader(name, library)
+	text, err := l.readEntry(name, id)
+	if err != nil {
+		return nil, err
+	}
+	f, errs := l.parse(id, text)
+	if len(errs) > 0 {
+		return nil, joinErrors(errs)
+	}
+	r := &Recipe{loader: l, file: f}
+	if r.main = f.findMain(); r.main != nil {
+		r.params = mainParams(r.main)
+	}
+	return r, nil
+}
+
+// Doc is the docstring of the recipe, or else that of its main without the parameters.
+func (r *Recipe) Doc() string {
+	doc := docstring(r.file.syntax.Stmts)
+	if doc == "" && r.main != nil {
+		doc, _ = splitArgs(docstring(r.main.Body))
+	}
+	return doc
+}
+
+// Params are the parameters of main, which the command line gives as name=value.
+func (r *Recipe) Params() []Param {
+	var params []Param
+	for _, p := range r.params {
+		params = append(params, p.Param)
+	}
+	return params
+}
+
+// SHA256 is the hash of the recipe's text, in hexadecimal.
+func (r *Recipe) SHA256() string {
+	sum := sha256.Sum256(r.file.text)
+	return hex.EncodeToString(sum[:])
+}
+
+// Target is the target that a recipe in YAML names, or "".
+func (r *Recipe) Target() string { return r.file.target }
+
+// Check returns the values that main's parameters would have, as the command line writes them. Its error has
+// FaultUsage, and is all that is wrong with what is given. A default that is not known before the recipe runs is left
+// out.
+func (r *Recipe) Check(given []string) (map[string]string, error) {
+	return r.checkParams(given)
+}
+
+// An Env is what a recipe has of the process that runs it.
+type Env struct {
+	Stdout io.Writer    // for print and help
+	Warn   func(string) // told what went wrong without ending the recipe; may be nil
+}
+
+// Exec runs the recipe: its statements, and then main, if it has one, with the given parameters (name=value).
+//
+// Its error is a *SourceError, if it happened in the recipe, and keeps the types of the errors below. When ctx ends so
+// does the recipe, with context.Cause(ctx). After exit(code) it is an *Exit, or nil if the code is 0.
+func (r *Recipe) Exec(ctx context.Context, session *runtime.Session, env Env, given []string) error {
+	if _, err := r.checkParams(given); err != nil {
+		return err
+	}
+	run := newRun(session, env, r.loader)
+	for _, w := range r.file.warnings {
+		run.warn(w)
+	}
+	thread, done := run.thread(ctx, r.file.name, false)
+	defer done()
+	globals, err := r.file.program.Init(thread, run.predeclared)
+	globals.Freeze()
+	if err == nil && r.main != nil {
+		err = r.callMain(thread, globals["main"], given)
+	}
+	if e := (*Exit)(nil); errors.As(err, &e) {
+		if e.Code == 0 {
+			return nil
+		}
+		return e
+	}
+	return r.loader.locate(ctx, err)
+}
+
+func (r *Recipe) callMain(thread *starlark.Thread, v starlark.Value, given []string) error {
+	main, ok := v.(*starlark.Function)
+	if !ok {
+		return runtime.Faultf(runtime.FaultRecipe, "", "main is %s by now, and not a function", typeOf(v))
+	}
+	kwargs, err := mainArguments(main, given)
+	if err == nil {
+		_, err = starlark.Call(thread, main, nil, kwargs)
+	}
+	return err
+}
+
+// An Exit is the end of a recipe by exit(code).
+type Exit struct{ Code int }
+
+func (e *Exit) Error() string { return "exit(" + starlark.MakeInt(e.Code).String() + ")" }

@@ -1,0 +1,322 @@
+package starlib
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"slices"
+	"strings"
+
+	"go.starlark.net/starlark"
+	"go.starlark.net/starlarkstruct"
+
+	"github.com/aifb/aifb/runtime"
+)
+
+// An opaque value is one that recipes only pass on.
+type opaque struct{}
+
+func (opaque) Freeze()              {}
+func (opaque) Truth() starlark.Bool { return true }
+
+// A readyValue is what ready.http() and its like return.
+type readyValue struct {
+	opaque
+	runtime.Ready
+}
+
+func (r *readyValue) Type() string          { return "Ready" }
+func (r *readyValue) String() string        { return "ready." + r.Ready.String() }
+func (r *readyValue) Hash() (uint32, error) { return starlark.String(r.String()).Hash() }
+
+// A metricValue is what metric.csv() and its like return.
+type metricValue struct {
+	opaque
+	runtime.Metric
+}
+
+func (m *metricValue) Type() string          { return "Metric" }
+func (m *metricValue) String() string        { return "metric." + m.Kind + " of " + m.Source }
+func (m *metricValue) Hash() (uint32, error) { return starlark.String(m.String()).Hash() }
+
+// A handle is a service, client or job as recipes see it.
+type handle struct {
+	opaque
+	*runtime.Handle
+	methods starlark.StringDict
+}
+
+func newHandle(h *runtime.Handle) starlark.Value {
+	v := &handle{Handle: h, methods: make(starlark.StringDict)}
+	for _, b := range handleMethods() {
+		v.methods[b.Name] = b.value().BindReceiver(v)
+	}
+	return v
+}
+
+func (h *handle) Type() string          { return strings.ToUpper(string(h.Role[:1])) + string(h.Role[1:]) }
+func (h *handle) Hash() (uint32, error) { return starlark.String(h.Name).Hash() }
+
+// handleAttrs are the attributes of a handle that are not methods. The value may be None while it is not known.
+var handleAttrs = map[string]func(*handle, runtime.JobState) starlark.Value{
+	"name":   func(h *handle, _ runtime.JobState) starlark.Value { return starlark.String(h.Name) },
+	"job_id": func(_ *handle, j runtime.JobState) starlark.Value { return textOrNone(string(j.ID)) },
+	"host":   func(_ *handle, j runtime.JobState) starlark.Value { return textOrNone(j.Host()) },
+	"url":    func(_ *handle, j runtime.JobState) starlark.Value { return textOrNone(j.URL()) },
+	"image":  func(_ *handle, j runtime.JobState) starlark.Value { return textOrNone(j.Job.Image.SIF) },
+	"reason": func(_ *handle, j runtime.JobState) starlark.Value { return textOrNone(j.Status.Reason) },
+	"labels": func(_ *handle, j runtime.JobState) starlark.Value { return texts(j.Labels) },
+	"port": func(_ *handle, j runtime.JobState) starlark.Value {
+		if j.Started == nil || j.Started.Port == 0 {
+			return starlark.None
+		}
+		return starlark.MakeInt(j.Started.Port)
+	},
+	"state": func(_ *handle, j runtime.JobState) starlark.Value {
+		switch j.Status.State {
+		case runtime.Ended:
+			return starlark.String(j.Status.Outcome)
+		case runtime.Unknown:
+			return starlark.String("submitted")
+		}
+		return starlark.String(j.Status.State)
+	},
+	"exit_code": func(_ *handle, j runtime.JobState) starlark.Value {
+		if !j.Status.Exited {
+			return starlark.None
+		}
+		return starlark.MakeInt(j.Status.Code)
+	},
+	"elapsed":      func(h *handle, _ runtime.JobState) starlark.Value { return starlark.Float(h.Elapsed().Seconds()) },
+	"measurements": func(h *handle, _ runtime.JobState) starlark.Value { return newTable(h.Measurements(runtime.Where{})) },
+}
+
+func textOrNone(s string) starlark.Value {
+	if s == "" {
+		return starlark.None
+	}
+	return starlark.String(s)
+}
+
+func (h *handle) Attr(name string) (starlark.Value, error) {
+	if attr, ok := handleAttrs[name]; ok {
+		return attr(h, h.State()), nil
+	}
+	return h.methods[name], nil // nil is no such attribute
+}
+
+func (h *handle) AttrNames() []string {
+	names := h.methods.Keys()
+	for name := range handleAttrs {
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	return names
+}
+
+type logsArgs struct{ tail int }
+
+type metricArgs struct {
+	name   string
+	labels map[string][]string
+}
+
+// handleMethods are the methods of services, clients and jobs.
+func handleMethods() []*Builtin {
+	return []*Builtin{
+		define(Builtin{Name: "logs", Returns: "str", Doc: "The last lines that the job printed: stdout, then stderr."},
+			logsArgs{tail: 100},
+			[]argument[logsArgs]{arg("tail", "how many lines of each", func(a *logsArgs) any { return &a.tail })},
+			func(c *call, a *logsArgs) (starlark.Value, error) {
+				text, err := c.recv.(*handle).Logs(c.ctx, a.tail)
+				return starlark.String(text), err
+			}),
+		define(Builtin{Name: "metric", Returns: "float", Doc: "The one value of a metric that the job measured. Labels tell several apart."},
+			metricArgs{},
+			[]argument[metricArgs]{
+				arg("name", "of the metric", func(a *metricArgs) any { return &a.name }).required(),
+				arg("labels", "that the measurement must have", func(a *metricArgs) any { return &a.labels }).rest("**"),
+			},
+			func(c *call, a *metricArgs) (starlark.Value, error) { return oneMetric(c.recv.(*handle), a) }),
+	}
+}
+
+// oneMetric returns the value of the only measurement that fits.
+func oneMetric(h *handle, a *metricArgs) (starlark.Value, error) {
+	recs := h.Measurements(runtime.Where{Metric: []string{a.name}, Labels: a.labels})
+	switch len(recs) {
+	case 1:
+		return starlark.Float(recs[0].Value), nil
+	case 0:
+		names := metricNames(h.Measurements(runtime.Where{}))
+		hint := runtime.DidYouMean(a.name, names)
+		if hint == "" && len(names) > 0 {
+			hint = "it measured " + strings.Join(names, ", ")
+		}
+		return nil, runtime.Faultf(runtime.FaultRun, hint, "%s measured no %s%s", h.Name, a.name, labelText(a.labels))
+	}
+	var differ []string
+	for _, name := range runtime.LabelNames(recs) {
+		if slices.ContainsFunc(recs, func(r runtime.Record) bool { return r.Labels[name] != recs[0].Labels[name] }) {
+			differ = append(differ, fmt.Sprintf("%s=%q", name, recs[0].Labels[name]))
+		}
+	}
+	hint := "measurements(metric = ...) has them all"
+	if len(differ) > 0 {
+		hint = fmt.Sprintf("say which: metric(%q, %s)", a.name, strings.Join(differ, ", "))
+	}
+	return nil, runtime.Faultf(runtime.FaultRun, hint, "%s measured %s %d times", h.Name, a.name, len(recs))
+}
+
+func labelText(labels map[string][]string) string {
+	if len(labels) == 0 {
+		return ""
+	}
+	return " with such labels"
+}
+
+func metricNames(recs []runtime.Record) (names []string) {
+	for _, r := range recs {
+		if !slices.Contains(names, r.Metric) {
+			names = append(names, r.Metric)
+		}
+	}
+	return names
+}
+
+// A table is measurements. Its rows stay in Go until a recipe asks for them.
+type table struct {
+	opaque
+	recs    []runtime.Record
+	methods starlark.StringDict
+}
+
+func newTable(recs []runtime.Record) *table {
+	t := &table{recs: recs, methods: make(starlark.StringDict)}
+	for _, b := range tableMethods() {
+		t.methods[b.Name] = b.value().BindReceiver(t)
+	}
+	return t
+}
+
+func (t *table) Type() string                             { return "Table" }
+func (t *table) Truth() starlark.Bool                     { return len(t.recs) > 0 }
+func (t *table) Hash() (uint32, error)                    { return 0, errors.New("unhashable: Table") }
+func (t *table) Len() int                                 { return len(t.recs) }
+func (t *table) Attr(name string) (starlark.Value, error) { return t.methods[name], nil }
+func (t *table) AttrNames() []string                      { return t.methods.Keys() }
+func (t *table) Index(i int) starlark.Value               { return row(t.recs[i]) }
+func (t *table) Iterate() starlark.Iterator               { return &tableIterator{recs: t.recs} }
+
+// String is the wide table: a row for each job and set of labels, a column for each metric.
+func (t *table) String() string {
+	var b strings.Builder
+	header, rows := runtime.Pivot(t.recs)
+	runtime.WriteTable(&b, header, rows)
+	return strings.TrimSuffix(b.String(), "\n")
+}
+
+type tableIterator struct{ recs []runtime.Record }
+
+func (it *tableIterator) Next(p *starlark.Value) bool {
+	if len(it.recs) == 0 {
+		return false
+	}
+	*p, it.recs = row(it.recs[0]), it.recs[1:]
+	return true
+}
+
+func (it *tableIterator) Done() {}
+
+// row is a measurement as recipes see it.
+func row(r runtime.Record) starlark.Value {
+	s := starlarkstruct.FromStringDict(starlark.String("Measurement"), starlark.StringDict{
+		"source": starlark.String(r.Source), "metric": starlark.String(r.Metric), "value": starlark.Float(r.Value),
+		"unit": starlark.String(r.Unit), "labels": texts(r.Labels),
+	})
+	s.Freeze()
+	return s
+}
+
+func (t *table) values() []float64 {
+	values := make([]float64, len(t.recs))
+	for i, r := range t.recs {
+		values[i] = r.Value
+	}
+	return values
+}
+
+type percentileArgs struct{ p float64 }
+
+// tableMethods are the methods of tables.
+func tableMethods() []*Builtin {
+	methods := []*Builtin{
+		define(Builtin{Name: "percentile", Returns: "float",
+			Doc: "The p-th percentile of the values, with linear interpolation between the closest ranks (type 7 of Hyndman and Fan, 1996)."},
+			percentileArgs{},
+			[]argument[percentileArgs]{arg("p", "0 to 100", func(a *percentileArgs) any { return &a.p }).required()},
+			func(c *call, a *percentileArgs) (starlark.Value, error) {
+				if a.p < 0 || a.p > 100 {
+					return nil, fmt.Errorf("p: %v is not from 0 to 100", a.p)
+				}
+				return statistic(c, func(v []float64) float64 { return percentile(v, a.p) })
+			}),
+		nullary("rows", "list of Measurement", "All rows, each with source, metric, value, unit and labels.", func(t *table) (starlark.Value, error) {
+			return starlark.NewList(slices.Collect(starlark.Elements(t))), nil
+		}),
+		nullary("values", "list of float", "All values.", func(t *table) (starlark.Value, error) {
+			var values []starlark.Value
+			for _, v := range t.values() {
+				values = append(values, starlark.Float(v))
+			}
+			return starlark.NewList(values), nil
+		}),
+		nullary("count", "int", "How many rows there are.", func(t *table) (starlark.Value, error) {
+			return starlark.MakeInt(t.Len()), nil
+		}),
+	}
+	for _, m := range []struct {
+		name, doc string
+		f         func([]float64) float64
+	}{
+		{"sum", "The sum of the values.", sum},
+		{"mean", "The arithmetic mean of the values.", func(v []float64) float64 { return sum(v) / float64(len(v)) }},
+		{"median", "The median of the values.", func(v []float64) float64 { return percentile(v, 50) }},
+		{"min", "The least of the values.", slices.Min[[]float64]},
+		{"max", "The greatest of the values.", slices.Max[[]float64]},
+	} {
+		methods = append(methods, define(Builtin{Name: m.name, Returns: "float", Doc: m.doc}, struct{}{}, nil,
+			func(c *call, _ *struct{}) (starlark.Value, error) { return statistic(c, m.f) }))
+	}
+	return methods
+}
+
+// nullary is a method of tables without parameters.
+func nullary(name, returns, doc string, f func(*table) (starlark.Value, error)) *Builtin {
+	return define(Builtin{Name: name, Returns: returns, Doc: doc}, struct{}{}, nil,
+		func(c *call, _ *struct{}) (starlark.Value, error) { return f(c.recv.(*table)) })
+}
+
+// statistic applies f to the values of a table, of which there must be one.
+func statistic(c *call, f func([]float64) float64) (starlark.Value, error) {
+	t := c.recv.(*table)
+	if len(t.recs) == 0 {
+		return nil, errors.New("the table has no rows")
+	}
+	return starlark.Float(f(t.values())), nil
+}
+
+func sum(values []float64) (s float64) {
+	for _, v := range values {
+		s += v
+	}
+	return s
+}
+
+func percentile(values []float64, p float64) float64 {
+	slices.Sort(values)
+	rank := p / 100 * float64(len(values)-1)
+	low := int(math.Floor(rank))
+	high := min(low+1, len(values)-1)
+	return values[low] + (rank-float64(low))*(values[high]-values[low])
+}
