@@ -65,7 +65,11 @@ func (j *JobState) String() string {
 	case j.Refused != nil:
 		return "refused"
 	case j.Status.State == Ended:
-		return describeEnd(j.Status)
+		text := describeEnd(j.Status)
+		if took := j.Status.End.Sub(j.Status.Start); took > 0 && !j.Status.Start.IsZero() {
+			text += " after " + took.Round(100*time.Millisecond).String()
+		}
+		return text
 	case j.Status.State == Pending && j.Status.Reason != "" && j.Status.Reason != "None":
 		return "pending (" + j.Status.Reason + ")"
 	case j.Status.State == Pending:

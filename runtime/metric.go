@@ -275,7 +275,7 @@ type Where struct {
 	Labels map[string][]string
 }
 
-// Filter returns the measurements that w selects.
+// Filter returns the measurements that w selects: those of the first metric that it names before those of the second.
 func (w Where) Filter(recs []Record) (out []Record) {
 	fits := func(values []string, v string) bool { return len(values) == 0 || slices.Contains(values, v) }
 	for _, r := range recs {
@@ -288,5 +288,8 @@ func (w Where) Filter(recs []Record) (out []Record) {
 			out = append(out, r)
 		}
 	}
+	slices.SortStableFunc(out, func(a, b Record) int {
+		return slices.Index(w.Metric, a.Metric) - slices.Index(w.Metric, b.Metric)
+	})
 	return out
 }
