@@ -36,13 +36,15 @@ func (r *REPL) Eval(ctx context.Context, readline func() ([]byte, error)) error 
 	r.inputs++
 	f := &file{name: fmt.Sprintf("<input %d>", r.inputs)}
 	r.run.loader.files[fileID{path: f.name}] = f
+	ended := false
 	stmts, err := r.options().ParseCompoundStmt(f.name, func() ([]byte, error) {
 		line, err := readline()
 		f.text = append(f.text, line...)
+		ended = err != nil
 		return line, err
 	})
 	if err != nil {
-		if errors.Is(err, io.EOF) && len(f.text) == 0 {
+		if ended && len(f.text) == 0 {
 			return io.EOF
 		}
 		return joinErrors(r.run.loader.compileErrors(f, err))

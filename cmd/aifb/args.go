@@ -35,6 +35,9 @@ func flagsFirst(app *cli.App, args []string) []string {
 			rest = append(rest, arg)
 			continue
 		}
+		if arg == "-h" || arg == "--help" {
+			arg = helpFlag(flags)
+		}
 		moved = append(moved, arg)
 		if takesValue(flags, arg) && i+1 < len(tail) {
 			i++
@@ -45,6 +48,18 @@ func flagsFirst(app *cli.App, args []string) []string {
 		moved = append(moved, "--")
 	}
 	return slices.Concat(args[:end], moved, rest)
+}
+
+// recipeHelpFlag is the flag that --help means where a recipe has help of its own: --help itself the library keeps.
+const recipeHelpFlag = "recipe-help"
+
+func helpFlag(flags []cli.Flag) string {
+	for _, f := range flags {
+		if slices.Contains(f.Names(), recipeHelpFlag) {
+			return "--" + recipeHelpFlag
+		}
+	}
+	return "--help"
 }
 
 // takesValue reports whether the value of a flag is the next argument.

@@ -2,14 +2,15 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
-	"maps"
 	"os"
 	"path/filepath"
-	"slices"
+	"regexp"
+	"strings"
 
 	"github.com/urfave/cli/v2"
 	"go.yaml.in/yaml/v3"
@@ -72,9 +73,28 @@ func readConfig(c *cli.Context) (*config, error) {
 	d := yaml.NewDecoder(bytes.NewReader(data))
 	d.KnownFields(true)
 	if err := d.Decode(cfg); err != nil && err != io.EOF {
-		return nil, runtime.Faultf(runtime.FaultUsage, "the keys are in the README", "config: %s: %w", name, err)
+		return nil, configError(name, err)
 	}
 	return cfg, nil
+}
+
+var unknownKey = regexp.MustCompile(`^(line \d+): field (\S+) not found in type `)
+
+// configKeys are the keys of a config file, at any depth.
+var configKeys = []string{"target", "store", "targets", "ssh", "scheduler", "workdir", "setup", "defaults", "account",
+	"partition", "qos", "constraint", "time", "mem", "nodes", "tasks", "cpus", "gpus", "modules", "binds", "extra"}
+
+// configError says what is wrong with a config file, in the file's words and not in those of this program.
+func configError(name string, err error) error {
+	hint := "its keys are " + strings.Join(configKeys, ", ")
+	if wrong := (*yaml.TypeError)(nil); errors.As(err, &wrong) {
+		err = errors.New(strings.Join(wrong.Errors, "; "))
+		if m := unknownKey.FindStringSubmatch(wrong.Errors[0]); m != nil {
+			err = fmt.Errorf("%s: there is no key %s", m[1], m[2])
+			hint = cmp.Or(runtime.DidYouMean(m[2], configKeys), hint)
+		}
+	}
+	return runtime.Faultf(runtime.FaultUsage, hint, "config: %s: %w", name, err)
 }
 
 // xdg returns a base directory of the XDG specification, which has relative ones ignored.
@@ -83,11 +103,6 @@ func xdg(variable, fallback string) string {
 		return dir
 	}
 	return filepath.Join(home(), fallback)
-}
-
-// names returns the targets of the config, and local.
-func (cfg *config) names() []string {
-	return append([]string{"local"}, slices.Sorted(maps.Keys(cfg.Targets))...)
 }
 
 // resources turns the defaults of a target into the runtime's.

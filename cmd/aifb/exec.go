@@ -28,14 +28,13 @@ are given as name=value; a list as name=1,2,4. aifb exec RECIPE --help shows the
 
 When the recipe ends, or fails, or is interrupted, the jobs that it started are cancelled, and their logs and metrics
 are brought to this machine.`,
-		HideHelp: true,
 		Flags: []cli.Flag{
 			targetFlag(), storeFlag(), configFlag(),
 			&cli.BoolFlag{Name: "keep", Usage: "leave jobs and their files on the target when the recipe ends"},
 			&cli.DurationFlag{Name: "timeout", Usage: "end the run after `DURATION`, such as 90m", DefaultText: "none"},
 			&cli.BoolFlag{Name: "json", Usage: "print the outcome and the measurements as JSON; what the recipe prints goes to stderr"},
 			&cli.BoolFlag{Name: "verbose", Aliases: []string{"v"}, Usage: "say more on stderr"},
-			&cli.BoolFlag{Name: "help", Aliases: []string{"h"}, Usage: "show help, of the recipe if one is named"},
+			&cli.BoolFlag{Name: recipeHelpFlag, Hidden: true},
 		},
 		OnUsageError: usageError,
 		Action:       func(c *cli.Context) error { return execRecipe(c, std) },
@@ -44,7 +43,7 @@ are brought to this machine.`,
 
 func execRecipe(c *cli.Context, std streams) error {
 	name := c.Args().First()
-	if name == "" && c.Bool("help") {
+	if name == "" && c.Bool(recipeHelpFlag) {
 		return cli.ShowSubcommandHelp(c)
 	}
 	if name == "" {
@@ -54,7 +53,7 @@ func execRecipe(c *cli.Context, std streams) error {
 	if err != nil {
 		return err
 	}
-	if c.Bool("help") {
+	if c.Bool(recipeHelpFlag) {
 		return recipeHelp(std.out, name, recipe)
 	}
 	params := c.Args().Tail()
