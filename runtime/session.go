@@ -32,8 +32,8 @@ type Session struct {
 	// must not block, nor call the session.
 	Notify func(Record, *RunState)
 
-	// Warn, if not nil, is told what went wrong without ending the run.
-	Warn func(string)
+	// Warn, if not nil, is told what went wrong without ending the run; Tell, of what takes its time.
+	Warn, Tell func(string)
 
 	mu      sync.Mutex // guards what follows
 	state   RunState

@@ -116,7 +116,9 @@ func (s *Session) stage(ctx context.Context, h *home) (string, error) {
 	err = s.Target.Conn.Run(ctx, Cmd{Args: []string{"test", "-x", remote}})
 	if exit := (*ExitError)(nil); errors.As(err, &exit) {
 		if _, err = f.Seek(0, io.SeekStart); err == nil {
-			s.warn("bringing aifb to %s, once", s.Target.Name)
+			if s.Tell != nil {
+				s.Tell("bringing aifb to " + s.Target.Name + ", once")
+			}
 			err = s.Target.Conn.Put(ctx, remote, 0o755, f)
 		}
 	}

@@ -98,7 +98,7 @@ func withSession(c *cli.Context, std streams, cfg *config, start runtime.RunStar
 	p := newProgress(std.err, c.Bool("verbose"))
 	s := &runtime.Session{
 		Run: runtime.NewRunID(time.Now(), rand.Reader), Start: start, Target: target, Store: store, Files: storage.Files(url),
-		Binary: binary, Notify: p.record, Warn: p.warn,
+		Binary: binary, Notify: p.record, Warn: p.warn, Tell: func(text string) { p.say("%s", text) },
 	}
 	if err := s.Open(c.Context); err != nil {
 		return err

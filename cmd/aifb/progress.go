@@ -20,10 +20,11 @@ type progress struct {
 	mu      sync.Mutex
 	w       io.Writer
 	started time.Time
+	last    map[string]string // what was said of a job last
 }
 
 func newProgress(w io.Writer, verbose bool) *progress {
-	return &progress{w: w, verbose: verbose, started: time.Now()}
+	return &progress{w: w, verbose: verbose, started: time.Now(), last: make(map[string]string)}
 }
 
 // say prints a line with the time of day.
@@ -46,7 +47,8 @@ func (p *progress) record(rec runtime.Record, st *runtime.RunState) {
 	if j == nil || p.closing.Load() && rec.Kind != runtime.KindJobRefused {
 		return
 	}
-	if text := p.describe(rec.Kind, j); text != "" {
+	if text := p.describe(rec.Kind, j); text != "" && text != p.last[rec.Source] {
+		p.last[rec.Source] = text
 		p.sayOfJob(text, rec, st, j)
 	}
 }

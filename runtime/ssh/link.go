@@ -230,7 +230,7 @@ func (d *dialer) login(ctx context.Context, h *host, conn net.Conn) (*xssh.Clien
 	case refused != nil:
 		return nil, refused
 	case ctx.Err() != nil:
-		return nil, runtime.Faultf(runtime.FaultInfra, "", "ssh %s: log in: %w", h.name, context.Cause(ctx))
+		return nil, runtime.Faultf(runtime.FaultInfra, "is the network or VPN connected?", "ssh %s: log in: %w", h.name, context.Cause(ctx))
 	case !verified:
 		return nil, runtime.Faultf(runtime.FaultInfra, fmt.Sprintf("is there an SSH server? Compare with: ssh %s", h.name),
 			"ssh %s: %w", h.name, err)
@@ -358,10 +358,10 @@ type attempt[T any] struct {
 	err   error
 }
 
-// get returns the value. Start runs the function that makes it.
-func (s *shared[T]) get(ctx context.Context, start func(func()) error, lost func(T) bool, make_ func() (T, error)) (T, error) {
+// get returns the value. Start runs build, which makes it.
+func (s *shared[T]) get(ctx context.Context, start func(func()) error, lost func(T) bool, build func() (T, error)) (T, error) {
 	var none T
-	a, err := s.attempt(start, lost, make_)
+	a, err := s.attempt(start, lost, build)
 	if err != nil {
 		return none, err
 	}
@@ -373,7 +373,7 @@ func (s *shared[T]) get(ctx context.Context, start func(func()) error, lost func
 	}
 }
 
-func (s *shared[T]) attempt(start func(func()) error, lost func(T) bool, make_ func() (T, error)) (*attempt[T], error) {
+func (s *shared[T]) attempt(start func(func()) error, lost func(T) bool, build func() (T, error)) (*attempt[T], error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if a := s.cur; a != nil {
@@ -388,7 +388,7 @@ func (s *shared[T]) attempt(start func(func()) error, lost func(T) bool, make_ f
 	}
 	a := &attempt[T]{done: make(chan struct{})}
 	err := start(func() {
-		a.value, a.err = make_()
+		a.value, a.err = build()
 		close(a.done)
 	})
 	if err != nil {
