@@ -189,12 +189,12 @@ func TestTable(t *testing.T) {
 		"t.mean()": "2.5", "t.median()": "2.5", "t.percentile(25)": "1.75", "t.percentile(100)": "4.0", "t.min()": "1.0", "t.sum()": "10.0",
 		"len(t)": "4", "[r.value for r in t]": "[4.0, 1.0, 3.0, 2.0]", "t.rows()[0].labels[\"n\"]": `"1"`, "bool(t)": "True", "t.count()": "4",
 	} {
-		v, err := starlark.Eval(thread, "x", expr, starlark.StringDict{"t": newTable(recs)})
+		v, err := starlark.EvalOptions(dialect(), thread, "x", expr, starlark.StringDict{"t": newTable(recs)})
 		if err != nil || v.String() != want {
 			t.Errorf("%s = %v, %v; want %s", expr, v, err, want)
 		}
 	}
-	if _, err := starlark.Eval(thread, "x", "t.mean()", starlark.StringDict{"t": newTable(nil)}); err == nil {
+	if _, err := starlark.EvalOptions(dialect(), thread, "x", "t.mean()", starlark.StringDict{"t": newTable(nil)}); err == nil {
 		t.Error("the mean of nothing is no error")
 	}
 }
