@@ -142,20 +142,44 @@ func wantBlocked(t *testing.T, s runtime.Store) {
 	}
 }
 
+// TestSQLiteBusy appends while another program writes: first to an empty database, then to the store.
 func TestSQLiteBusy(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "aifb.db")
-	s := open(t, "sqlite:"+path)
-	if err := s.Append(t.Context(), sample(testRun, 1)...); err != nil {
+	s, db := open(t, "sqlite:"+path), plain(t, path)
+	db.SetMaxOpenConns(1)
+	for range 2 {
+		execute(t, db, "BEGIN IMMEDIATE")
+		wantBlocked(t, s)
+		execute(t, db, "ROLLBACK")
+		if err := s.Append(t.Context(), sample(testRun, 1)...); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// TestSQLiteSnapshot appends while it reads several pages: they are those that were there at first.
+func TestSQLiteSnapshot(t *testing.T) {
+	t.Parallel()
+	const n = sqlitePageRows + 1
+	s := open(t, "sqlite:"+filepath.Join(t.TempDir(), "aifb.db"))
+	if err := s.Append(t.Context(), sample(testRun, n)...); err != nil {
 		t.Fatal(err)
 	}
-	db := plain(t, path)
-	db.SetMaxOpenConns(1)
-	execute(t, db, "BEGIN IMMEDIATE")
-	wantBlocked(t, s)
-	execute(t, db, "ROLLBACK")
-	if err := s.Append(t.Context(), sample(testRun, 1)...); err != nil {
-		t.Error(err)
+	got := 0
+	for _, err := range s.Records(t.Context(), runtime.Query{}) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got++; got == 1 {
+			err := errors.Join(s.Append(t.Context(), sample(testRun, n)...), s.Append(t.Context(), sample("later", 1)...))
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	if got != n {
+		t.Errorf("%d records, want the %d that were there", got, n)
 	}
 }
 

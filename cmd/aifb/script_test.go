@@ -43,8 +43,7 @@ func TestCluster(t *testing.T) {
 		t.Skip("the program on a real cluster: AIFB_TEST_SSH_CONFIG is not set; testdata/cluster/run sets it")
 	}
 	bin := staticBinary(t)
-	testscript.Run(t, testscript.Params{
-		Dir: scripts + "/cluster",
+	params := testscript.Params{
 		Setup: func(env *testscript.Env) error {
 			if err := cleanHome(env); err != nil {
 				return err
@@ -67,7 +66,19 @@ func TestCluster(t *testing.T) {
 		Condition: func(cond string) (bool, error) {
 			return cond == "redis" && os.Getenv("AIFB_TEST_REDIS_SIF") != "", nil
 		},
-	})
+	}
+	files, err := filepath.Glob(scripts + "/cluster/*.txtar")
+	if err != nil || len(files) == 0 {
+		t.Fatalf("no scripts: %v", err)
+	}
+	// One after the other: a job that waits for the whole cluster would keep back the client of another script, whose
+	// service keeps back that job.
+	for _, file := range files {
+		t.Run(strings.TrimSuffix(filepath.Base(file), ".txtar"), func(t *testing.T) {
+			params.Files = []string{file}
+			testscript.Run(t, params)
+		})
+	}
 }
 
 // buildStatic builds the program as it is released.
