@@ -26,6 +26,7 @@ const exitCodes = `Exit codes of aifb:
    70  internal error; please report it
   130  interrupted by Ctrl-C
   143  terminated by SIGTERM
+  129  the terminal was lost (SIGHUP)
 
 10 to 63 are the recipe's own: exit(code).
 `

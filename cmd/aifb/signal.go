@@ -10,8 +10,8 @@ import (
 	"syscall"
 )
 
-// signals turns Ctrl-C and SIGTERM into the end of contexts. Ctrl-C ends the innermost scope, SIGTERM all. A signal that
-// finds nothing left to end ends the program.
+// signals turns Ctrl-C, SIGTERM and the loss of the terminal (SIGHUP) into the end of contexts. Ctrl-C ends the innermost
+// scope, the others all. A signal that finds nothing left to end ends the program.
 type signals struct {
 	w     io.Writer
 	leave string // what to say when the program ends at once; "" is nothing
@@ -30,7 +30,7 @@ type scope struct {
 // catchSignals begins to catch signals; stop ends it.
 func catchSignals(w io.Writer, leave string) (s *signals, stop func()) {
 	s = &signals{w: w, leave: leave, got: make(chan os.Signal, 2), done: make(chan struct{})}
-	signal.Notify(s.got, syscall.SIGINT, syscall.SIGTERM)
+	signal.Notify(s.got, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
 	go func() {
 		for {
 			select {
@@ -63,7 +63,7 @@ func (s *signals) handle(cause *interrupted) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	first := max(len(s.scopes)-1, 0)
-	if cause.signal == syscall.SIGTERM {
+	if cause.signal != syscall.SIGINT {
 		first = 0
 	}
 	ended := false

@@ -22,11 +22,12 @@ func commandLine(args []string) (string, error) {
 	}
 	var b strings.Builder
 	for i := range len(line) {
-		if c := line[i]; 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9' || strings.IndexByte(" _@+=:,./-", c) >= 0 {
+		switch c := line[i]; {
+		case 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z', '0' <= c && c <= '9', strings.IndexByte(" _@+=:,./-", c) >= 0:
 			b.WriteByte(c)
-		} else if c == '%' {
+		case c == '%':
 			b.WriteString("%%")
-		} else {
+		default:
 			fmt.Fprintf(&b, `\%03o`, c)
 		}
 	}
