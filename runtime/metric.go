@@ -27,8 +27,14 @@ type Measurement struct {
 	Labels map[string]string `json:"labels,omitempty"`
 }
 
+// record makes a record of what a job said: text that a store would refuse must not cost the job's other measurements.
 func (m Measurement) record(source string) Record {
-	return Record{Kind: KindMeasurement, Source: source, Metric: m.Metric, Value: m.Value, Unit: m.Unit, Labels: m.Labels}
+	clean := func(s string) string { return strings.ToValidUTF8(strings.ReplaceAll(s, "\x00", ""), "\uFFFD") }
+	labels := make(map[string]string, len(m.Labels))
+	for k, v := range m.Labels {
+		labels[clean(k)] = clean(v)
+	}
+	return Record{Kind: KindMeasurement, Source: source, Metric: clean(m.Metric), Value: m.Value, Unit: clean(m.Unit), Labels: labels}
 }
 
 // MeasurementsFile is the file in $BENCHMARK_OUTPUT_DIR by which any program hands measurements to its run: one JSON

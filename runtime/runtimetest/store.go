@@ -73,9 +73,12 @@ var storeClauses = []struct {
 
 // texts are strings that one file format or database or another would change.
 var texts = []string{
-	"", " ", "plain", " lead and trail ", `"`, `""`, `a"b`, `"quoted"`, "'", "''; DROP TABLE events; --", ",", "a,b", ";", "\t", "|",
-	"\n", "a\nb", "\r", "\r\n", "a\r\nb", "\n\n", "\n\r", "end\r", `\`, `\.`, `\n`, `\N`, "NULL", "null", "NaN", "0", "-1", "1e5", "007",
-	"=1+1", "+1", "-1+1", "@SUM(A1)", "é ü 漢字 🚀", "\u2028\u2029", "\ufeff", "\x01\x1b[0m\x7f", "{}", "[]", "<a href='x'>&amp;</a>",
+	"", " ", "plain", " lead and trail ", `"`, `""`, `a"b`, `"quoted"`, "'",
+	"''; DROP TABLE events; --", ",", "a,b", ";", "\t", "|",
+	"\n", "a\nb", "\r", "\r\n", "a\r\nb", "\n\n", "\n\r", "end\r", `\`, `\.`, `\n`, `\N`, "NULL", "null",
+	"NaN", "0", "-1", "1e5", "007",
+	"=1+1", "+1", "-1+1", "@SUM(A1)", "é ü 漢字 🚀", "\u2028\u2029", "\ufeff", "\x01\x1b[0m\x7f", "{}", "[]",
+	"<a href='x'>&amp;</a>",
 	"%s %d", "${HOME}", "?", "$1", ":a", "2026-11-23", strings.Repeat("long ", 2000),
 }
 
@@ -85,7 +88,8 @@ const storeRun = "20261123-141502-k3f9"
 var storeTime = time.Date(2026, 11, 23, 14, 15, 2, 123456789, time.UTC)
 
 func storeEvent(run string, kind runtime.Kind, i int) runtime.Record {
-	return runtime.Record{Run: run, Time: storeTime, Kind: kind, Source: "redis", Data: json.RawMessage(fmt.Sprintf(`{"i":%d}`, i))}
+	return runtime.Record{Run: run, Time: storeTime, Kind: kind, Source: "redis",
+		Data: json.RawMessage(fmt.Sprintf(`{"i":%d}`, i))}
 }
 
 func storeMeasurement(run string, i int) runtime.Record {
@@ -195,8 +199,10 @@ func decode(data json.RawMessage) any {
 }
 
 func checkStoreFields(t *storeTest) {
-	event, bare, noData := storeEvent(storeRun, "job_status", 1), storeMeasurement(storeRun, 2), storeEvent(storeRun, "job_ready", 3)
-	event.Data = json.RawMessage(" {\"s\": \"<&>,\\n\\u0000\\\"\", \"n\": [1, 1.50, 12345678901234567890, null, true],\n \"o\": {\"\": {}}} ")
+	event, bare := storeEvent(storeRun, "job_status", 1), storeMeasurement(storeRun, 2)
+	event.Data = json.RawMessage(` {"s": "<&>,\n\u0000\"", "n": [1, 1.50, 12345678901234567890, null, true],` +
+		"\n" + ` "o": {"": {}}} `)
+	noData := storeEvent(storeRun, "job_ready", 3)
 	bare.Source, bare.Unit, bare.Labels = "", "", nil
 	noData.Data, noData.Source = nil, ""
 	empty := storeEvent(storeRun, "run_ended", 4)
