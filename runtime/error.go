@@ -53,6 +53,37 @@ func HintOf(err error) string {
 	return ""
 }
 
+// A Class says what can be done about an error of a scheduler.
+type Class string
+
+const (
+	Transient Class = "transient" // it was not reached, or is busy: nothing happened, and asking again may help
+	Quota     Class = "quota"     // a limit on the user's jobs: it will do when some have ended
+	Permanent Class = "permanent" // asking again will not help
+	Ambiguous Class = "ambiguous" // the answer was lost: it may have happened
+)
+
+// A CommandError is the failure of a command of a scheduler.
+type CommandError struct {
+	Target  string // on which it ran
+	Command string // its name, such as "sbatch"
+	Code    int
+	Output  string // what it printed, whole
+	Text    string // what of that says what is wrong, on one line
+	Class   Class
+}
+
+func (e *CommandError) Error() string { return e.Command + ": " + e.Text }
+
+// ClassOf returns the class of an error of a scheduler. What is not the failure of one of its commands is a lost
+// connection, or a lost answer: nobody knows.
+func ClassOf(err error) Class {
+	if e := (*CommandError)(nil); errors.As(err, &e) && e.Class != "" {
+		return e.Class
+	}
+	return Ambiguous
+}
+
 // A JobError reports a job that ended otherwise than it was expected to.
 type JobError struct {
 	Name   string

@@ -73,7 +73,9 @@ func (e *ExitError) Error() string {
 type Scheduler interface {
 	// Submit makes each job's directory, hands the jobs in, and does not wait for them to run. It returns one
 	// Submission per job, in order. It is idempotent: submitting a token that was submitted before makes no second
-	// job, and returns the first one's id. An error means that it is unknown which of the jobs exist.
+	// job, and returns the first one's id; where an answer was lost, it finds out by the token whether there is a job.
+	// Jobs of one Group that follow each other may be handed in as one, and are jobs of their own all the same. An
+	// error means that it is unknown which of the jobs exist; its ClassOf says whether to ask again.
 	Submit(ctx context.Context, jobs ...Job) ([]Submission, error)
 
 	// Status returns what is known of the jobs, by one query however many they are. A job that the scheduler does
@@ -87,11 +89,53 @@ type Scheduler interface {
 // A JobID is a scheduler's name for a job. Only that scheduler can interpret it.
 type JobID string
 
-// A Submission is the answer to one job of a Submit: its id, or why it was refused. A refused job does not exist.
+// A Submission is the answer to one job of a Submit: its id, or why there is none. ClassOf the error says what that
+// means: of a Permanent one the job does not exist and never will; of a Quota or a Transient one it does not exist, and
+// may be submitted again; of an Ambiguous one it may exist, and submitting it again finds out.
 type Submission struct {
 	Token string
 	ID    JobID
 	Err   error
+}
+
+// An Explainer is a Scheduler that can say why jobs wait. It is asked rarely.
+type Explainer interface {
+	// Explain returns what is known of the pending ones among the jobs.
+	Explain(ctx context.Context, ids ...JobID) (map[JobID]Queued, error)
+}
+
+// A Queued is why a job waits.
+type Queued struct {
+	Class string    // "resources", "quota", "dependency", "held", "unsatisfiable" or "other"
+	Text  string    // for a person, such as "waits for nodes, behind jobs of higher priority"
+	Start time.Time // when the scheduler expects it to start; zero: it does not say
+	Ahead int       // pending jobs of the same partition that come first; -1: not known
+}
+
+// A Finder is a Scheduler that finds jobs by their tokens, for when their ids were lost.
+type Finder interface {
+	// Find returns the user's jobs that have not ended, or ended of late, and whose tokens begin with prefix.
+	Find(ctx context.Context, prefix string) ([]Found, error)
+}
+
+// A Found is a job that a Finder found.
+type Found struct {
+	Token  string
+	ID     JobID
+	Status Status
+}
+
+// A Checker is a Scheduler or Conn that can say what its side is able to do, for `aifb doctor`.
+type Checker interface {
+	Check(ctx context.Context) []Finding
+}
+
+// A Finding is one line of `aifb doctor`.
+type Finding struct {
+	Name string // what was looked at, such as "slurmdbd"
+	OK   bool
+	Text string // what was found
+	Hint string // what to do about it; "" if there is nothing to do
 }
 
 // A Job is what a scheduler runs: a command, where its files are, and what it needs.
@@ -107,7 +151,14 @@ type Job struct {
 	Port  Port              `json:"port,omitempty"`  // what the job listens on
 	Image Image             `json:"image,omitzero"`  // what to pull before the command runs
 	Limit time.Duration     `json:"limit"`           // how long it may run; never zero
+	Lease time.Duration     `json:"lease,omitempty"` // it ends if nobody renews the run's lease for that long; 0: never
 	Needs Resources         `json:"needs,omitempty"` // all but Time, which Limit is made from
+
+	// Jobs of one group start together: each waits, when it runs, until all Count of them do. They differ in Index, and
+	// in Token, Name and Dir, which are those of the group with a dot and the Index behind.
+	Group string `json:"group,omitempty"` // "": a job of its own
+	Index int    `json:"index,omitempty"` // 0, 1, ... Count-1
+	Count int    `json:"count,omitempty"`
 }
 
 // A Port is a TCP port number, NoPort, or AnyPort.
@@ -141,6 +192,7 @@ type Resources struct {
 	NodeList    string        `json:"nodelist,omitempty"` // nodes to use
 	Reservation string        `json:"reservation,omitempty"`
 	Exclusive   bool          `json:"exclusive,omitempty"`
+	Requeue     bool          `json:"requeue,omitempty"` // the scheduler may run it again after its node failed or it was preempted
 	Modules     []string      `json:"modules,omitempty"` // module load
 	Setup       []string      `json:"setup,omitempty"`   // shell lines that run before the command
 	Binds       []string      `json:"binds,omitempty"`   // host:container, for an image
@@ -157,8 +209,10 @@ type Status struct {
 	Signal  int       `json:"signal,omitempty"`  // that ended the command
 	Reason  string    `json:"reason,omitempty"`  // why it waits or why it ended, in the scheduler's words
 	Node    string    `json:"node,omitempty"`    // the first node that it runs or ran on
-	Start   time.Time `json:"start,omitzero"`
+	Attempt int       `json:"attempt,omitempty"` // how often the scheduler ran it before, if it says
+	Start   time.Time `json:"start,omitzero"`    // of one that waits: when the scheduler expects it to start
 	End     time.Time `json:"end,omitzero"`
+	By      string    `json:"by,omitempty"` // who says so: "squeue", "sacct", "scontrol", or the job's own "exit.json"
 }
 
 // A State is a stage of a job's life.
@@ -238,4 +292,5 @@ type Target struct {
 	Defaults  Resources
 	PollMin   time.Duration // between two Status queries, just after something happened
 	PollMax   time.Duration // and when nothing has for long
+	Watch     bool          // jobs are on other machines: what they write is watched through one long-lived command
 }

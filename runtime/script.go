@@ -5,6 +5,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"time"
 )
 
 // The files of a job, in its directory.
@@ -29,23 +30,39 @@ type Start struct {
 // An Exit is what exit.json says: how the job's command ended. It is the job's own word; a job that is killed hard
 // leaves none.
 type Exit struct {
-	Code   int     `json:"code"`   // as a shell has it: 128+n if signal n ended the command
-	Signal int     `json:"signal"` // that the job received and passed on, or 0
-	Time   float64 `json:"time"`
+	Code   int      `json:"code"`           // as a shell has it: 128+n if signal n ended the command
+	Signal int      `json:"signal"`         // that the job received and passed on, or 0
+	Time   float64  `json:"time"`           // seconds since 1970, by the node's clock
+	Late   *float64 `json:"late,omitempty"` // seconds after the moment that its group had agreed on; nil: it had not
 }
 
+// The directories of a run, beside those of its jobs, by which the jobs and the run tell each other what happens.
+const (
+	dirEvents = ".events" // a file for each start and end of a job; it is there if somebody watches
+	fileLease = ".lease"  // changes as long as the run is under way; "keep": the jobs may outlive it
+	dirGate   = ".gate-"  // and the name of a group: its jobs wait there for each other
+)
+
 // Script returns the shell program that runs the job's command and leaves the files named above. It is the same on
-// every scheduler. A scheduler puts lines before it that set the shell variables host (the name under which other
-// machines reach this one), id (the job's id) and attempt (0, 1, ...); it needs a POSIX shell, and no root.
+// every scheduler, and for all jobs of a group. A scheduler puts lines before it that set the shell variables host (the
+// name under which other machines reach this one), id (the job's id), attempt (0, 1, ...) and, for a job of a group,
+// index; it needs a POSIX shell, and no root.
 func Script(j Job) string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "dir=%s\nport=%d\n", Quote(j.Dir), max(j.Port, 0))
+	dir, name := Quote(j.Dir), Quote(j.Name)
+	if j.Group != "" {
+		dir, name = Quote(strings.TrimSuffix(j.Dir, fmt.Sprintf(".%d", j.Index)))+".$index", Quote(j.Group)+".$index"
+	}
+	fmt.Fprintf(&b, "dir=%s\nname=%s\nport=%d\n", dir, name, max(j.Port, 0))
 	b.WriteString(scriptHead)
 	if j.Port == AnyPort {
 		b.WriteString(scriptFreePort)
 	}
-	b.WriteString(`printf '{"host":"%s","port":%d,"id":"%s","attempt":%d,"time":%s}\n' ` +
-		`"$host" "$port" "$id" "$attempt" "$(now)" | record start.json` + "\n")
+	b.WriteString(`record start "$(printf '{"host":"%s","port":%d,"id":"%s","attempt":%d,"time":%s}' ` +
+		`"$host" "$port" "$id" "$attempt" "$(now)")"` + "\n")
+	if j.Lease > 0 {
+		fmt.Fprintf(&b, "%slease %d\n", scriptLease, int(j.Lease.Round(time.Second)/time.Second))
+	}
 	b.WriteString(exports(j))
 	for _, m := range j.Needs.Modules {
 		b.WriteString(setup("module load " + Quote(m)))
@@ -62,6 +79,9 @@ func Script(j Job) string {
 	if j.Needs.WorkDir != "" {
 		fmt.Fprintf(&b, "cd %s || die 'no working directory'\n", Quote(j.Needs.WorkDir))
 	}
+	if j.Group != "" {
+		fmt.Fprintf(&b, "%sbarrier \"$run\"/%s %d\n", scriptBarrier, Quote(dirGate+j.Group), j.Count)
+	}
 	b.WriteString("set -- " + Quote(j.Args...) + "\n" + scriptRun)
 	return b.String()
 }
@@ -69,15 +89,23 @@ func Script(j Job) string {
 // exports gives the job its environment. An image may set variables of its own; with the prefix, ours win.
 func exports(j Job) string {
 	var b strings.Builder
-	for _, name := range slices.Sorted(maps.Keys(j.Env)) {
-		value := Quote(j.Env[name])
+	export := func(name, value string) {
 		fmt.Fprintf(&b, "export %s=%s\n", name, value)
 		if j.Image.SIF != "" {
 			fmt.Fprintf(&b, "export APPTAINERENV_%s=%s\n", name, value)
 		}
 	}
+	export("BENCHMARK_OUTPUT_DIR", `"$dir/`+DirMetrics+`"`)
+	if j.Group != "" {
+		export("CLIENT_NAME", "$name")
+		export("CLIENT_INDEX", "$index")
+		export("CLIENT_COUNT", fmt.Sprint(j.Count))
+	}
+	for _, name := range slices.Sorted(maps.Keys(j.Env)) {
+		export(name, Quote(j.Env[name]))
+	}
 	if j.Port != NoPort {
-		b.WriteString("export SERVICE_PORT=$port APPTAINERENV_SERVICE_PORT=$port\n")
+		export("SERVICE_PORT", "$port")
 	}
 	return b.String()
 }
@@ -88,23 +116,75 @@ func setup(line string) string {
 	return "{ " + line + "\n} >&2 || die " + Quote("setup: "+line) + "\n"
 }
 
-const scriptHead = `cd "$dir" || exit 1
+// scriptHead moves the files of an earlier attempt out of the way: what two of them measured is not to be mixed.
+const scriptHead = `run=${dir%/*} watchdog= late=
+cd "$dir" || exit 1
+if [ "$attempt" -gt 0 ] && [ -e start.json ]; then
+	mkdir -p "attempt-$((attempt - 1))"
+	mv -f start.json exit.json stdout stderr metrics "attempt-$((attempt - 1))" 2>/dev/null
+fi
 mkdir -p metrics
 exec </dev/null >stdout 2>stderr
 now() { # seconds since 1970; not every date has fractions
 	t=$(date +%s.%N)
 	case $t in *N) date +%s ;; *) echo "$t" ;; esac
 }
-record() { # NAME: standard input becomes the file, whole or not at all
-	cat >"$dir/$1.tmp" && mv -f "$dir/$1.tmp" "$dir/$1"
+record() { # start|exit JSON: into the file of that name, whole or not at all, and to whoever watches the run
+	printf '%s\n' "$2" >"$dir/$1.json.tmp" && mv -f "$dir/$1.json.tmp" "$dir/$1.json"
+	[ -d "$run/.events" ] || return 0
+	printf '{"job":"%s","%s":%s}\n' "$name" "$1" "$2" >"$run/.events/.$name.$1" &&
+		mv -f "$run/.events/.$name.$1" "$run/.events/$name.$1"
 }
 leave() { # CODE SIGNAL
-	printf '{"code":%d,"signal":%d,"time":%s}\n' "$1" "$2" "$(now)" | record exit.json
+	[ -z "$watchdog" ] || kill "$watchdog" 2>/dev/null
+	record exit "$(printf '{"code":%d,"signal":%d,"time":%s%s}' "$1" "$2" "$(now)" "${late:+,\"late\":$late}")"
 	exit "$1"
 }
 die() {
 	echo "aifb: $*" >&2
 	leave 1 0
+}
+`
+
+// scriptLease ends the job, as a signal of the scheduler would, if the run's lease stays as it is for too long. That is
+// counted, not read from a clock: the file's time may be another machine's.
+const scriptLease = `lease() { # SECONDS
+	(
+		left=$1 step=10 last=
+		[ "$left" -ge 60 ] || step=1
+		while sleep "$step"; do
+			held=$(cat "$run/.lease" 2>/dev/null)
+			[ "$held" != keep ] || exit
+			if [ "$held" != "$last" ]; then last=$held left=$1; else left=$((left - step)); fi
+			[ "$left" -gt 0 ] || break
+		done
+		echo "aifb: nobody has renewed the lease of $1 s; the job ends" >&2
+		kill -TERM $$
+	) >/dev/null &
+	watchdog=$!
+}
+`
+
+// scriptBarrier makes the jobs of a group start at one moment. The last of them sees when all are there, and writes
+// when to start; the others wait for its word. Two minutes after its own start a job begins without the others: they may
+// be waiting for its node. (Opening a file, and no test for one, is what a shared file system answers truly.)
+const scriptBarrier = `barrier() { # DIRECTORY COUNT
+	mkdir -p "$1" && : >>"$1/go" && : >"$1/ready.$index" || die "no directory $1"
+	at= mark= tries=0
+	while read -r at mark <"$1/go"; [ "$mark" != go ]; do
+		if [ "$index" = $(($2 - 1)) ] && ready=$(ls "$1" | grep -c '^ready') && [ "$ready" -ge "$2" ]; then
+			echo "$(echo "$(now)" | awk '{ printf "%.6f", $1 + 1 }') go" >"$1/go"
+			continue
+		fi
+		tries=$((tries + 1))
+		[ "$tries" -lt 600 ] || {
+			echo "aifb: not all $2 jobs of the group run after 2 minutes; this one starts" >&2
+			return
+		}
+		sleep 0.2 2>/dev/null || { sleep 1; tries=$((tries + 4)); }
+	done
+	sleep "$(echo "$at $(now)" | awk '{ printf "%.3f", $1 > $2 ? $1 - $2 : 0 }')"
+	late=$(echo "$at $(now)" | awk '{ printf "%.6f", $2 - $1 }')
 }
 `
 

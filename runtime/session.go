@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"path"
 	"slices"
 	"strings"
 	"sync"
@@ -164,6 +163,12 @@ func (s *Session) start(ctx context.Context, spec JobSpec, in Intent, services [
 		return nil, fmt.Errorf("start %s: %w", spec.Name, err)
 	}
 	env := map[string]string{"BENCHMARK_ID": s.Run}
+	switch {
+	case in.Role == RoleService:
+		env["SERVICE_NAME"] = spec.Name
+	case in.Role == RoleClient && count == 1:
+		env["CLIENT_NAME"], env["CLIENT_INDEX"], env["CLIENT_COUNT"] = spec.Name, "0", "1"
+	}
 	maps.Copy(env, in.Job.Env)
 	maps.Copy(env, spec.Env)
 	if usesBinary(&spec) {
@@ -187,24 +192,10 @@ func (s *Session) start(ctx context.Context, spec JobSpec, in Intent, services [
 
 // job makes the i-th of count jobs of a spec.
 func (s *Session) job(spec JobSpec, in Intent, image Image, home *home, env map[string]string, i, count int) Job {
-	name := spec.Name
-	if count > 1 {
-		name = fmt.Sprintf("%s.%d", spec.Name, i)
-	}
-	env = maps.Clone(env)
-	dir := jobDir(home.runDir, name)
-	env["BENCHMARK_OUTPUT_DIR"] = path.Join(dir, DirMetrics)
-	switch in.Role {
-	case RoleService:
-		env["SERVICE_NAME"] = spec.Name
-	case RoleClient:
-		env["CLIENT_NAME"] = name
-		env["CLIENT_INDEX"], env["CLIENT_COUNT"] = fmt.Sprint(i), fmt.Sprint(count)
-	}
-	return Job{
-		Token: "aifb-" + s.Run + "-" + name,
-		Name:  name,
-		Dir:   dir,
+	job := Job{
+		Token: "aifb-" + s.Run + "-" + spec.Name,
+		Name:  spec.Name,
+		Dir:   jobDir(home.runDir, spec.Name),
 		Args:  command(&spec, image, home.dir),
 		Env:   env,
 		Port:  in.Job.Port,
@@ -212,6 +203,13 @@ func (s *Session) job(spec JobSpec, in Intent, image Image, home *home, env map[
 		Limit: spec.limit(),
 		Needs: spec.Resources,
 	}
+	if count > 1 {
+		job.Group, job.Index, job.Count = spec.Name, i, count
+		for _, s := range []*string{&job.Token, &job.Name, &job.Dir} {
+			*s += fmt.Sprintf(".%d", i)
+		}
+	}
+	return job
 }
 
 // name makes the spec's name unique in the run: the second redis is redis-2; a client without one is client-1.

@@ -3,8 +3,6 @@ package main
 import (
 	"fmt"
 	"io"
-	"strconv"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -74,15 +72,14 @@ func (p *progress) describe(kind runtime.Kind, j *runtime.JobState) string {
 // sayOfJob prints what happened to a job. Of the jobs of a client with count it prints the first and the last to get
 // there.
 func (p *progress) sayOfJob(text string, rec runtime.Record, st *runtime.RunState, j *runtime.JobState) {
-	count, _ := strconv.Atoi(j.Job.Env["CLIENT_COUNT"])
+	count := j.Job.Count
 	if count < 2 || p.verbose {
 		p.say("%s: %s", rec.Source, text)
 		return
 	}
-	group := strings.TrimSuffix(rec.Source, "."+j.Job.Env["CLIENT_INDEX"])
 	same := 0
 	for i := range count {
-		if other := st.Job(fmt.Sprintf("%s.%d", group, i)); other != nil && sameStage(rec.Kind, other, j) {
+		if other := st.Job(fmt.Sprintf("%s.%d", j.Job.Group, i)); other != nil && sameStage(rec.Kind, other, j) {
 			same++
 		}
 	}

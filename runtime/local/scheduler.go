@@ -82,7 +82,7 @@ kill -KILL 0
 `
 
 // scriptHead sets what runtime.Script asks for.
-const scriptHead = "#!/bin/sh\nhost=" + host + "\nid=$1\nattempt=0\n"
+const scriptHead = "#!/bin/sh\nhost=" + host + "\nid=$1\nattempt=0\nindex=%d\n"
 
 // Submit implements runtime.Scheduler.
 func (s *Scheduler) Submit(ctx context.Context, jobs ...runtime.Job) ([]runtime.Submission, error) {
@@ -113,7 +113,7 @@ func (s *Scheduler) submit(job runtime.Job) (runtime.JobID, error) {
 
 // start starts a supervisor, and lets it go on unless somebody else's came first.
 func (s *Scheduler) start(job runtime.Job) (runtime.JobID, error) {
-	script := strings.NewReader(scriptHead + runtime.Script(job))
+	script := strings.NewReader(fmt.Sprintf(scriptHead, job.Index) + runtime.Script(job))
 	if err := (Conn{}).Put(context.Background(), filepath.Join(job.Dir, runtime.FileScript), 0o755, script); err != nil {
 		return "", err
 	}
