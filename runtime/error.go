@@ -75,11 +75,14 @@ type CommandError struct {
 
 func (e *CommandError) Error() string { return e.Command + ": " + e.Text }
 
-// ClassOf returns the class of an error of a scheduler. What is not the failure of one of its commands is a lost
-// connection, or a lost answer: nobody knows.
+// ClassOf returns the class of an error of a scheduler. What is not the failure of one of its commands is the recipe's to
+// mend, or a lost connection, or a lost answer: nobody knows.
 func ClassOf(err error) Class {
 	if e := (*CommandError)(nil); errors.As(err, &e) && e.Class != "" {
 		return e.Class
+	}
+	if FaultOf(err) == FaultRun {
+		return Permanent
 	}
 	return Ambiguous
 }
