@@ -78,11 +78,17 @@ func (s *Session) image(ctx context.Context, h *home, name string) (Image, error
 	if err != nil || image.URI != "" || image.SIF == "" {
 		return image, err
 	}
+	s.opening.Lock()
+	defer s.opening.Unlock()
+	if s.images[image.SIF] {
+		return image, nil
+	}
 	err = s.Target.Conn.Run(ctx, Cmd{Args: []string{"test", "-r", image.SIF}})
 	if exit := (*ExitError)(nil); errors.As(err, &exit) {
 		return image, Faultf(FaultRun, "it is a path on the target; docker://, oras:// and library:// are pulled",
 			"image: no readable file %s on %s", image.SIF, s.Target.Name)
 	}
+	s.images[image.SIF] = err == nil
 	return image, err
 }
 
