@@ -16,31 +16,6 @@ type jobEvent struct {
 	Exit  *Exit  `json:"exit"`
 }
 
-// watchProgram prints what jobs write to the directory of events, within a second, and keeps the run's lease, for as
-// long as somebody reads it: a dot every few seconds finds out. Each event is printed once; what is lost with the
-// connection, the scheduler still knows.
-const watchProgram = `cd "$1" && mkdir -p .events || exit 1
-echo .
-n=0
-while :; do
-	set -- .events/*
-	if [ -e "$1" ]; then cat "$@" && rm -f "$@" || exit 1; fi
-	if [ $((n % 10)) = 0 ]; then echo . && echo "$$ $n" >.lease || exit 1; fi
-	n=$((n + 1))
-	sleep 0.5 2>/dev/null || sleep 1
-done`
-
-// keepProgram makes the jobs outlive the run.
-const keepProgram = `[ ! -d "$1" ] || echo keep >"$1/.lease"`
-
-// keepLeases makes the jobs outlive the run.
-func (s *Session) keepLeases(ctx context.Context) error {
-	if s.home == nil {
-		return nil
-	}
-	return s.Target.Conn.Run(ctx, Cmd{Args: []string{"/bin/sh", "-c", keepProgram, "sh", s.home.runDir}})
-}
-
 // follow hands what the jobs write to the watcher until ctx ends. When the connection is lost it connects anew.
 func (w *watcher) follow(ctx context.Context) {
 	for wait := minPause; ; wait = min(2*wait, maxPause) {
@@ -50,7 +25,7 @@ func (w *watcher) follow(ctx context.Context) {
 				w.send(ctx, events)
 			}
 		}}
-		w.Target.Conn.Run(ctx, Cmd{Args: []string{"/bin/sh", "-c", watchProgram, "sh", w.home.runDir}, Stdout: lines})
+		watchRun(ctx, w.Target.Conn, w.home.runDir, lines)
 		if ctx.Err() != nil {
 			return
 		}

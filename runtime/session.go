@@ -48,6 +48,8 @@ type Session struct {
 	toSubmit []string          // the names of jobs that the submitter has not yet seen
 	freed    bool              // a job has ended since the submitter last looked
 	closing  bool              // nothing is submitted any more
+	broken   error             // what the store failed with: the run is over, and is ended from what is known
+	unsaved  []Record          // what has happened since
 
 	opening        sync.Mutex // held while home, aifb or images are found out
 	submitting     sync.WaitGroup
@@ -58,7 +60,8 @@ type Session struct {
 	stop           context.CancelFunc // of the watcher
 }
 
-// append stores events and applies them to the state.
+// append stores records and applies them to the state. If the store fails, they are applied all the same: what runs has
+// to be stopped, and for that it has to be known.
 func (s *Session) append(ctx context.Context, recs ...Record) error {
 	if len(recs) == 0 {
 		return nil
@@ -66,10 +69,14 @@ func (s *Session) append(ctx context.Context, recs ...Record) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.stamp(recs)
-	if err := s.persist(ctx, recs); err != nil {
-		return err
+	err := s.persist(ctx, recs)
+	if err != nil && s.broken == nil {
+		return err // no store takes them
 	}
-	return s.apply(recs)
+	if applied := s.apply(recs); applied != nil {
+		return applied
+	}
+	return err
 }
 
 func (s *Session) stamp(recs []Record) {
@@ -79,12 +86,30 @@ func (s *Session) stamp(recs []Record) {
 	}
 }
 
-// persist stores records. What happened is stored even if the run is being cancelled.
+// persist stores records, also if the run is being cancelled: it happened. The caller holds mu.
 func (s *Session) persist(ctx context.Context, recs []Record) error {
-	if err := s.Store.Append(context.WithoutCancel(ctx), recs...); err != nil {
-		return fmt.Errorf("store: %w", err)
+	if s.broken == nil {
+		err := s.Store.Append(context.WithoutCancel(ctx), recs...)
+		if err == nil {
+			return nil
+		}
+		err = fmt.Errorf("store: %w", err)
+		if FaultOf(err) == FaultRun {
+			return err
+		}
+		s.broken = err
 	}
-	return nil
+	s.unsaved = append(s.unsaved, recs...)
+	return s.broken
+}
+
+// save gives a store that failed another chance to take what has happened since.
+func (s *Session) save(ctx context.Context) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.broken != nil && s.Store.Append(ctx, s.unsaved...) == nil {
+		s.broken, s.unsaved = nil, nil
+	}
 }
 
 // apply adds records to the state, and tells those who wait for it to change. The caller holds mu.
@@ -93,7 +118,7 @@ func (s *Session) apply(recs []Record) error {
 		if err := s.state.Apply(rec); err != nil {
 			return err
 		}
-		if s.Notify != nil {
+		if s.Notify != nil && s.broken == nil {
 			s.Notify(rec, &s.state)
 		}
 		if j := s.state.Job(rec.Source); rec.Kind == KindJobStatus && j != nil && j.Status.State == Ended {
@@ -173,11 +198,15 @@ func (s *Session) view(f func(*RunState)) {
 	f(&s.state)
 }
 
-// await returns nil once done says so. It asks again whenever the state changes.
+// await returns nil once done says so. It asks again whenever the state changes. If the store fails it waits only while
+// the run is being closed.
 func (s *Session) await(ctx context.Context, done func(*RunState) (bool, error)) error {
 	for {
 		s.mu.Lock()
 		ok, err := done(&s.state)
+		if !ok && err == nil && !s.closing {
+			err = s.broken
+		}
 		changed := s.changed
 		s.mu.Unlock()
 		if ok || err != nil {
@@ -450,9 +479,7 @@ func (s *Session) cancelLive(ctx context.Context, names []string, why error) err
 	if len(ids) == 0 {
 		return nil
 	}
-	if err := s.append(ctx, recs...); err != nil {
-		return err
-	}
+	s.append(ctx, recs...) // a store that fails is no reason to leave the jobs; await and Close say it
 	if err := s.Target.Scheduler.Cancel(ctx, ids...); err != nil {
 		return fmt.Errorf("cancel: %w", err)
 	}
@@ -508,15 +535,20 @@ func (s *Session) Close(ctx context.Context, recipeErr error, keep bool) (stoppe
 	}
 	s.watching.Wait()
 	switch {
+	case keep && s.home != nil:
+		err = errors.Join(err, keepRun(ctx, s.Target.Conn, s.home.runDir))
 	case keep:
-		err = errors.Join(err, s.keepLeases(ctx))
 	case err == nil:
 		err = s.removeRunDir(ctx)
 	}
 	if err != nil {
 		end.Left = err.Error()
 	}
-	return stopped, errors.Join(err, s.append(ctx, event(KindRunEnded, "", end)))
+	s.save(ctx)
+	if failed := s.append(ctx, event(KindRunEnded, "", end)); failed != nil && !errors.Is(recipeErr, failed) {
+		err = errors.Join(err, failed)
+	}
+	return stopped, err
 }
 
 // sweep cancels every live job and waits until the files of all are here.

@@ -172,6 +172,7 @@ func (u *submitter) submit(ctx context.Context, jobs []Job) {
 // storeIntents stores the intents of the jobs, unless an earlier process or an earlier try did.
 func (u *submitter) storeIntents(ctx context.Context, jobs []Job) error {
 	u.mu.Lock()
+	defer u.mu.Unlock()
 	var recs []Record
 	for _, j := range jobs {
 		if rec, ok := u.unstored[j.Token]; ok {
@@ -179,7 +180,6 @@ func (u *submitter) storeIntents(ctx context.Context, jobs []Job) error {
 			delete(u.unstored, j.Token)
 		}
 	}
-	u.mu.Unlock()
 	if len(recs) == 0 {
 		return nil
 	}
@@ -212,11 +212,7 @@ func (u *submitter) answered(ctx context.Context, jobs []Job, subs []Submission)
 	} else {
 		u.pause = minPause
 	}
-	if len(recs) > 0 {
-		if err := u.append(ctx, recs...); err != nil {
-			u.warn("%v", err)
-		}
-	}
+	u.append(ctx, recs...) // a store that fails ends the run; and the jobs are there
 	u.watch()
 }
 
@@ -241,18 +237,13 @@ func (u *submitter) report(trouble error) {
 	u.failing = trouble != nil
 }
 
-// refuse stores that the jobs are not, and will not be, submitted. Should even that fail, whoever waits for them must
-// know it all the same.
+// refuse stores that the jobs are not, and will not be, submitted.
 func (s *Session) refuse(ctx context.Context, jobs []Job, err error) {
 	recs := make([]Record, len(jobs))
 	for i, j := range jobs {
 		recs[i] = event(KindJobRefused, j.Name, problem(err))
 	}
-	if s.append(ctx, recs...) != nil {
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		s.apply(recs)
-	}
+	s.append(ctx, recs...) // a store that fails ends the run anyway
 }
 
 // Flush waits until every job that was started is submitted, refused or held back. It returns the errors of those that

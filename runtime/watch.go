@@ -176,12 +176,8 @@ func (w *watcher) report(ctx context.Context, err error) (failed bool) {
 	return w.failing
 }
 
-// store appends records. A store that fails does so for the recipe too, which then ends.
-func (s *Session) store(ctx context.Context, recs ...Record) {
-	if err := s.append(ctx, recs...); err != nil {
-		s.warn("%v", err)
-	}
-}
+// store appends records. A store that fails ends the run elsewhere.
+func (s *Session) store(ctx context.Context, recs ...Record) { s.append(ctx, recs...) }
 
 // readJobFiles reads start.json of the jobs that run and are not known to, and exit.json of those that ended, or that
 // the scheduler does not know.
