@@ -39,6 +39,9 @@ type Session struct {
 	changed chan struct{} // closed and replaced whenever the state changes
 	home    *home         // what is known of the target; nil before the first deed
 	aifb    string        // the path of aifb on the target, once it is there
+	broken  error         // what the store failed with: the run is over, and is ended from what is known
+	unsaved []Record      // what has happened since
+	closing bool
 
 	opening  sync.Mutex // held while home or aifb are found out
 	submits  sync.WaitGroup
@@ -47,7 +50,8 @@ type Session struct {
 	wake     chan struct{}      // tells the watcher that there is something new
 }
 
-// append stores an event and applies it to the state.
+// append stores records and applies them to the state. If the store fails, they are applied all the same: what runs has
+// to be stopped, and for that it has to be known.
 func (s *Session) append(ctx context.Context, recs ...Record) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -56,14 +60,24 @@ func (s *Session) append(ctx context.Context, recs ...Record) error {
 		recs[i].Run, recs[i].Time = s.Run, now
 	}
 	// What happened is stored even if the run is being cancelled.
-	if err := s.Store.Append(context.WithoutCancel(ctx), recs...); err != nil {
-		return fmt.Errorf("store: %w", err)
+	if s.broken == nil {
+		err := s.Store.Append(context.WithoutCancel(ctx), recs...)
+		if err != nil {
+			err = fmt.Errorf("store: %w", err)
+		}
+		if FaultOf(err) == FaultRun {
+			return err // no store takes them
+		}
+		s.broken = err
+	}
+	if s.broken != nil {
+		s.unsaved = append(s.unsaved, recs...)
 	}
 	for _, rec := range recs {
 		if err := s.state.Apply(rec); err != nil {
 			return err
 		}
-		if s.Notify != nil {
+		if s.Notify != nil && s.broken == nil {
 			s.Notify(rec, &s.state)
 		}
 	}
@@ -71,7 +85,16 @@ func (s *Session) append(ctx context.Context, recs ...Record) error {
 		close(s.changed)
 	}
 	s.changed = make(chan struct{})
-	return nil
+	return s.broken
+}
+
+// save gives a store that failed another chance to take what has happened since.
+func (s *Session) save(ctx context.Context) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.broken != nil && s.Store.Append(ctx, s.unsaved...) == nil {
+		s.broken, s.unsaved = nil, nil
+	}
 }
 
 // event makes a record with data, which is one of this package's own types and can always be encoded.
@@ -96,11 +119,15 @@ func (s *Session) view(f func(*RunState)) {
 	f(&s.state)
 }
 
-// await returns nil once done says so. It asks again whenever the state changes.
+// await returns nil once done says so. It asks again whenever the state changes. If the store fails it waits only while
+// the run is being closed.
 func (s *Session) await(ctx context.Context, done func(*RunState) (bool, error)) error {
 	for {
 		s.mu.Lock()
 		ok, err := done(&s.state)
+		if !ok && err == nil && !s.closing {
+			err = s.broken
+		}
 		changed := s.changed
 		s.mu.Unlock()
 		if ok || err != nil {
@@ -316,10 +343,11 @@ func (s *Session) submitJobs(ctx context.Context, jobs []Job) error {
 		}
 		recs[i] = event(KindJobSubmitted, jobs[i].Name, Submitted{ID: sub.ID})
 	}
-	if err := s.append(ctx, recs...); err != nil {
+	err = s.append(ctx, recs...)
+	s.watch() // also if the store fails: the jobs are there
+	if err != nil {
 		return err
 	}
-	s.watch()
 	return refused
 }
 
@@ -348,9 +376,7 @@ func (s *Session) cancel(ctx context.Context, names []string) error {
 		}
 	})
 	if len(ids) > 0 {
-		if err := s.append(ctx, recs...); err != nil {
-			return err
-		}
+		s.append(ctx, recs...) // a store that fails is no reason to leave the jobs; await and Close say it
 		if err := s.Target.Scheduler.Cancel(ctx, ids...); err != nil {
 			return fmt.Errorf("cancel: %w", err)
 		}
@@ -385,6 +411,7 @@ const stopGrace = 2 * time.Minute
 // could not do. The connection and the store stay open.
 func (s *Session) Close(ctx context.Context, recipeErr error, keep bool) (stopped []string, err error) {
 	s.submits.Wait()
+	s.view(func(*RunState) { s.closing = true })
 	end := RunEnd{Fault: FaultOf(recipeErr)}
 	if recipeErr != nil {
 		end.Error = recipeErr.Error()
@@ -402,7 +429,11 @@ func (s *Session) Close(ctx context.Context, recipeErr error, keep bool) (stoppe
 	if err != nil {
 		end.Left = err.Error()
 	}
-	return stopped, errors.Join(err, s.append(ctx, event(KindRunEnded, "", end)))
+	s.save(ctx)
+	if failed := s.append(ctx, event(KindRunEnded, "", end)); !errors.Is(recipeErr, failed) {
+		err = errors.Join(err, failed)
+	}
+	return stopped, err
 }
 
 // sweep cancels every live job and waits until the files of all are here.

@@ -109,7 +109,7 @@ func (w *watcher) tick(ctx context.Context) bool {
 			changes = append(changes, w.changes(j, known, files)...)
 		}
 		if len(changes) > 0 {
-			w.store(ctx, changes...)
+			w.append(ctx, changes...) // a store that fails ends the run: await and Close say it
 		}
 	}
 	return w.collectEnded(ctx) || len(changes) > 0
@@ -127,13 +127,6 @@ func (w *watcher) report(ctx context.Context, err error) (failed bool) {
 	}
 	w.failing = err != nil
 	return w.failing
-}
-
-// store appends records. A store that fails does so for the recipe too, which then ends.
-func (w *watcher) store(ctx context.Context, recs ...Record) {
-	if err := w.append(ctx, recs...); err != nil {
-		w.warn("%v", err)
-	}
 }
 
 // readJobFiles reads start.json of the jobs that run and are not known to, and exit.json of those that ended, or that
@@ -244,7 +237,7 @@ func (w *watcher) collectEnded(ctx context.Context) bool {
 		recs = append(append(recs, measured...), event(KindJobCollected, j.Job.Name, collected))
 	}
 	if len(recs) > 0 {
-		w.store(ctx, recs...)
+		w.append(ctx, recs...)
 	}
 	return true
 }
