@@ -98,6 +98,7 @@ func (s *Session) persist(ctx context.Context, recs []Record) error {
 			return err
 		}
 		s.broken = err
+		s.wakeAll()
 	}
 	s.unsaved = append(s.unsaved, recs...)
 	return s.broken
@@ -128,11 +129,16 @@ func (s *Session) apply(recs []Record) error {
 	if s.freed && s.submitNow != nil {
 		notify(s.submitNow)
 	}
+	s.wakeAll()
+	return nil
+}
+
+// wakeAll makes those who wait look again. The caller holds mu.
+func (s *Session) wakeAll() {
 	if s.changed != nil {
 		close(s.changed)
 	}
 	s.changed = make(chan struct{})
-	return nil
 }
 
 // event makes a record with data, which is one of this package's own types and can always be encoded.
@@ -201,12 +207,20 @@ func (s *Session) view(f func(*RunState)) {
 // await returns nil once done says so. It asks again whenever the state changes. If the store fails it waits only while
 // the run is being closed.
 func (s *Session) await(ctx context.Context, done func(*RunState) (bool, error)) error {
-	for {
-		s.mu.Lock()
-		ok, err := done(&s.state)
+	return s.awaitAnyway(ctx, func(st *RunState) (bool, error) {
+		ok, err := done(st)
 		if !ok && err == nil && !s.closing {
 			err = s.broken
 		}
+		return ok, err
+	})
+}
+
+// awaitAnyway is await for those who work until the run is closed, also if the store fails.
+func (s *Session) awaitAnyway(ctx context.Context, done func(*RunState) (bool, error)) error {
+	for {
+		s.mu.Lock()
+		ok, err := done(&s.state)
 		changed := s.changed
 		s.mu.Unlock()
 		if ok || err != nil {

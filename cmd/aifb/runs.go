@@ -14,14 +14,18 @@ import (
 	"github.com/aifb/aifb/runtime"
 )
 
-func jsonFlag() cli.Flag { return &cli.BoolFlag{Name: "json", Usage: "print JSON"} }
+func jsonFlag() cli.Flag { return boolFlag("json", "print JSON") }
+
+func boolFlag(name, usage string, aliases ...string) cli.Flag {
+	return &cli.BoolFlag{Name: name, Aliases: aliases, Usage: usage, DisableDefaultText: true}
+}
 
 func runsCommand(std streams) *cli.Command {
 	return &cli.Command{
 		Name:  "runs",
 		Usage: "list the runs of the store, the newest last",
 		Flags: []cli.Flag{storeFlag(), configFlag(), jsonFlag()},
-		Action: func(c *cli.Context) error {
+		Action: atMost(0, func(c *cli.Context) error {
 			return withStore(c, func(ctx context.Context, _ *config, store runtime.Store) error {
 				runs, err := listRuns(ctx, store)
 				if err != nil {
@@ -29,8 +33,7 @@ func runsCommand(std streams) *cli.Command {
 				}
 				return printRuns(std.out, runs, c.Bool("json"))
 			})
-		},
-		OnUsageError: usageError,
+		}),
 	}
 }
 
@@ -50,6 +53,7 @@ func listRuns(ctx context.Context, store runtime.Store) (runs []*runtime.RunStat
 			return nil, err
 		}
 	}
+	slices.SortStableFunc(runs, func(a, b *runtime.RunState) int { return a.Started.Compare(b.Started) })
 	return runs, nil
 }
 
@@ -135,7 +139,7 @@ func matchRun(ids []string, id string) (string, error) {
 	}
 	hint := runtime.DidYouMean(id, ids)
 	if hint == "" {
-		hint = "aifb runs lists them; the last one is " + slices.Max(ids)
+		hint = "aifb runs lists them; the last one is " + ids[len(ids)-1]
 	}
 	return "", runtime.Faultf(runtime.FaultUsage, hint, "there is no run %q", id)
 }

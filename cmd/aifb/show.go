@@ -1,8 +1,8 @@
 package main
 
 import (
-	"cmp"
 	"context"
+	"encoding/json"
 	"fmt"
 	"io"
 	"maps"
@@ -22,19 +22,14 @@ func showCommand(std streams) *cli.Command {
 		ArgsUsage:   "[RUN]",
 		Description: "RUN is an id of `aifb runs`, its beginning or its last part; without one it is the last run.",
 		Flags:       []cli.Flag{storeFlag(), configFlag(), jsonFlag()},
-		Action: func(c *cli.Context) error {
-			return withStore(c, func(ctx context.Context, _ *config, store runtime.Store) error {
-				st, err := findRun(ctx, store, cmp.Or(c.Args().First(), "last"))
-				if err != nil {
-					return err
-				}
+		Action: atMost(1, func(c *cli.Context) error {
+			return withRun(c, func(_ context.Context, _ *config, st *runtime.RunState) error {
 				if c.Bool("json") {
 					return showJSON(std.out, st)
 				}
 				return show(std.out, st)
 			})
-		},
-		OnUsageError: usageError,
+		}),
 	}
 }
 
@@ -61,7 +56,7 @@ func showJSON(w io.Writer, st *runtime.RunState) error {
 	if err := runtime.WriteJSON(&measurements, st.Measurements); err != nil {
 		return err
 	}
-	return writeJSON(w, map[string]any{"version": 1, "run": summarize(st), "jobs": jobs, "results": rawJSON(measurements.String())})
+	return writeJSON(w, map[string]any{"version": 1, "run": summarize(st), "jobs": jobs, "results": json.RawMessage(measurements.String())})
 }
 
 func show(w io.Writer, st *runtime.RunState) error {

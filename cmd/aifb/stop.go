@@ -17,16 +17,11 @@ func stopCommand(std streams) *cli.Command {
 		ArgsUsage:   "RUN",
 		Description: "It is for a run that was left behind; one that is under way ends better by Ctrl-C.",
 		Flags:       []cli.Flag{storeFlag(), configFlag()},
-		Action: func(c *cli.Context) error {
-			id, err := one(c, "run")
-			if err != nil {
-				return err
+		Action: atMost(1, func(c *cli.Context) error {
+			if c.Args().First() == "" {
+				return runtime.Faultf(runtime.FaultUsage, "aifb runs lists them", "which run is to be stopped?")
 			}
-			return withStore(c, func(ctx context.Context, cfg *config, store runtime.Store) error {
-				st, err := findRun(ctx, store, id)
-				if err != nil {
-					return err
-				}
+			return withRun(c, func(ctx context.Context, cfg *config, st *runtime.RunState) error {
 				stopped, err := stopRun(ctx, cfg, st)
 				if err != nil {
 					return err
@@ -38,8 +33,7 @@ func stopCommand(std streams) *cli.Command {
 				}
 				return err
 			})
-		},
-		OnUsageError: usageError,
+		}),
 	}
 }
 

@@ -57,7 +57,7 @@ func setScheduler(t *runtime.Target, tc targetConfig) error {
 	switch kind := cmp.Or(tc.Scheduler, fallback); {
 	case kind == "slurm":
 		t.Scheduler = slurm.New(t.Conn, t.Name)
-		t.PollMin, t.PollMax = time.Second, 15*time.Second
+		t.PollMin, t.PollMax, t.Watch = time.Second, 15*time.Second, true
 	case kind == "local" && tc.SSH == "":
 		t.Scheduler = local.NewScheduler()
 		t.PollMin, t.PollMax = 20*time.Millisecond, 500*time.Millisecond
