@@ -1,12 +1,14 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"strings"
 	"syscall"
 	"time"
@@ -41,6 +43,9 @@ are brought to this machine.`,
 	}
 }
 
+// stdin is the recipe that - means.
+const stdin = "/dev/stdin"
+
 func execRecipe(c *cli.Context, std streams) error {
 	name := c.Args().First()
 	if name == "" && c.Bool(recipeHelpFlag) {
@@ -54,7 +59,7 @@ func execRecipe(c *cli.Context, std streams) error {
 		return runtime.Faultf(runtime.FaultUsage, "", "--timeout %v is no time to run in", timeout)
 	}
 	if name == "-" {
-		name = "/dev/stdin"
+		name = stdin
 	}
 	recipe, err := starlib.Read(name, recipes.FS)
 	if err != nil {
@@ -72,8 +77,10 @@ func execRecipe(c *cli.Context, std streams) error {
 	if err != nil {
 		return err
 	}
-	start := runtime.RunStart{Recipe: name, SHA256: recipe.SHA256(), Params: values, Target: targetName(c, cfg, recipe.Target())}
-	return withSession(c, std, cfg, start, func(ctx context.Context, s *runtime.Session, _ *signals) error {
+	start := runtime.RunStart{Recipe: name, SHA256: recipe.SHA256(), Args: params, Params: values,
+		Target: targetName(c, cfg, recipe.Target())}
+	start.Dir, _ = os.Getwd() // without one, names of files had better be absolute
+	return withSession(c, std, cfg, start, "", func(ctx context.Context, s *runtime.Session, _ *signals) error {
 		if timeout > 0 {
 			var cancel context.CancelFunc
 			ctx, cancel = context.WithTimeoutCause(ctx, timeout,
@@ -88,8 +95,9 @@ func execRecipe(c *cli.Context, std streams) error {
 	})
 }
 
-// withSession runs f in a session of its own, and closes it whatever happens.
-func withSession(c *cli.Context, std streams, cfg *config, start runtime.RunStart, f func(context.Context, *runtime.Session, *signals) error) error {
+// withSession runs f in a session of its own, and closes it whatever happens. The session is a new run, or goes on with
+// the one named.
+func withSession(c *cli.Context, std streams, cfg *config, start runtime.RunStart, run string, f func(context.Context, *runtime.Session, *signals) error) error {
 	target, err := openTarget(cfg, start.Target)
 	if err != nil {
 		return err
@@ -104,7 +112,7 @@ func withSession(c *cli.Context, std streams, cfg *config, start runtime.RunStar
 	start.Version = version()
 	p := newProgress(std.err, c.Bool("verbose"))
 	s := &runtime.Session{
-		Run: runtime.NewRunID(time.Now(), rand.Reader), Start: start, Target: target, Store: store, Files: storage.Files(url),
+		Run: cmp.Or(run, runtime.NewRunID(time.Now(), rand.Reader)), Start: start, Target: target, Store: store, Files: storage.Files(url),
 		Binary: binary, Notify: p.record, Warn: p.warn, Tell: func(text string) { p.say("%s", text) },
 	}
 	caught, stop := catchSignals(std.err, "left without waiting; this stops what may still run: aifb stop "+s.Run)
@@ -112,7 +120,18 @@ func withSession(c *cli.Context, std streams, cfg *config, start runtime.RunStar
 	for _, o := range []*output{std.out, std.err} {
 		o.onUnread(func() { caught.handle(&interrupted{syscall.SIGPIPE}) })
 	}
-	if err := s.Open(c.Context); err != nil {
+	unlock, err := lockRun(s.Files, s.Run)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	if run == "" {
+		err = s.Open(c.Context)
+	} else {
+		p.say("run %s on %s goes on", run, start.Target)
+		err = s.Reopen(c.Context, store.Records(c.Context, runtime.Query{Run: run}))
+	}
+	if err != nil {
 		return err
 	}
 	ctx, done := caught.scope(c.Context)

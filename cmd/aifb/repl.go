@@ -27,7 +27,7 @@ leaves, which cancels the jobs that still run, unless --keep is given.`,
 				return err
 			}
 			start := runtime.RunStart{Recipe: "(repl)", Target: targetName(c, cfg, "")}
-			return withSession(c, std, cfg, start, func(ctx context.Context, s *runtime.Session, caught *signals) error {
+			return withSession(c, std, cfg, start, "", func(ctx context.Context, s *runtime.Session, caught *signals) error {
 				lines, err := openLines(std)
 				if err != nil {
 					return err
