@@ -14,9 +14,9 @@ import (
 
 // fetch brings the directories of the jobs to this machine as one stream.
 func (s *Session) fetch(ctx context.Context, jobs []JobState) error {
-	args := []string{"/bin/sh", "-c", `cd "$1" && shift && tar -cf - -- "$@"`, "sh", s.home.runDir}
+	var names []string
 	for _, j := range jobs {
-		args = append(args, j.Job.Name)
+		names = append(names, j.Job.Name)
 	}
 	r, w := io.Pipe()
 	done := make(chan error, 1)
@@ -25,11 +25,10 @@ func (s *Session) fetch(ctx context.Context, jobs []JobState) error {
 		io.Copy(io.Discard, r) // tar pads its output; and it must not block on a reader that gave up
 		done <- err
 	}()
-	err := s.Target.Conn.Run(ctx, Cmd{Args: args, Stdout: w})
+	err := archive(ctx, s.Target.Conn, s.home.runDir, names, w)
 	w.Close()
 	unpacked := <-done
-	// tar fails if a file changed while it was read, and about a directory that is not there; the rest is good.
-	if exit := (*ExitError)(nil); err != nil && (!errors.As(err, &exit) || exit.Code > 2) {
+	if err != nil {
 		return fmt.Errorf("fetch files: %w", err)
 	}
 	if unpacked != nil {
