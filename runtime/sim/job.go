@@ -28,7 +28,8 @@ type job struct {
 	runtime.Job
 	id        runtime.JobID
 	number    int
-	array     int        // the number of the first job of its array
+	array     int        // the number of its array; 0: it is of none
+	task      int        // its number there
 	behaviour *Behaviour // of this attempt
 	state     state
 	changes   int       // of the state
@@ -87,16 +88,13 @@ func (c *Cluster) after(j *job, d time.Duration, do func()) {
 	}
 }
 
-// add hands a job in, which arrives after a delay. If the one before it is of the same group, both are of one array.
-func (c *Cluster) add(spec *runtime.Job, before *job, delay time.Duration) *job {
+// add hands a job in, which arrives after a delay, as a task of an array if that is not 0.
+func (c *Cluster) add(spec *runtime.Job, array, task int, delay time.Duration) *job {
 	c.number++
-	j := &job{Job: *spec, number: c.number, array: c.number, behaviour: c.script.of(spec.Name)}
+	j := &job{Job: *spec, number: c.number, array: array, task: task, behaviour: c.script.of(spec.Name)}
 	j.id = runtime.JobID(strconv.Itoa(j.number))
-	if j.Group != "" {
-		if before != nil && before.Group == j.Group && path.Dir(before.Dir) == path.Dir(j.Dir) {
-			j.array = before.array
-		}
-		j.id = runtime.JobID(fmt.Sprintf("%d_%d", j.array, j.Index))
+	if array != 0 {
+		j.id = runtime.JobID(fmt.Sprintf("%d_%d", array, task))
 	}
 	c.jobs[j.id] = j
 	c.tokens[j.Token] = append(c.tokens[j.Token], j)

@@ -27,13 +27,15 @@ func (c *Cluster) Submit(ctx context.Context, jobs ...runtime.Job) ([]runtime.Su
 		delay = Lateness
 	}
 	subs := make([]runtime.Submission, len(jobs))
-	var array *job // that the last job was of
+	var last *job
 	for i := range jobs {
 		if err := c.pause(ctx, c.config.Submit); err != nil {
 			return nil, fmt.Errorf("submit: %w", err)
 		}
 		subs[i].Token = jobs[i].Token
-		subs[i].ID, array, subs[i].Err = c.submit(&jobs[i], array, delay)
+		if last, subs[i].Err = c.submit(&jobs[i], last, delay); last != nil {
+			subs[i].ID = last.id
+		}
 	}
 	if after || late {
 		return nil, fmt.Errorf("submit: %w", errNoAnswer)
@@ -41,26 +43,32 @@ func (c *Cluster) Submit(ctx context.Context, jobs ...runtime.Job) ([]runtime.Su
 	return subs, nil
 }
 
-// submit hands a job in, unless there is one of its token.
-func (c *Cluster) submit(j *runtime.Job, array *job, delay time.Duration) (runtime.JobID, *job, error) {
+// submit hands a job in, unless there is one of its token. If the one before it was of the same group, both are of one
+// array.
+func (c *Cluster) submit(j *runtime.Job, before *job, delay time.Duration) (*job, error) {
 	c.lock()
 	defer c.mu.Unlock()
 	if old := c.tokens[j.Token]; old != nil {
-		return old[0].id, nil, nil
+		return old[0], nil
 	}
 	if err := c.refusal(j); err != nil {
-		return "", nil, err
+		return nil, err
 	}
-	made := c.add(j, array, delay)
-	dir := c.memory.dir(path.Join(j.Dir, runtime.DirMetrics))
-	if dir == nil {
-		return "", nil, failure("submit", runtime.Permanent, "no directory "+j.Dir)
+	if c.memory.dir(path.Join(j.Dir, runtime.DirMetrics)) == nil {
+		return nil, failure("submit", runtime.Permanent, "no directory "+j.Dir)
 	}
-	c.memory.put(path.Join(j.Dir, runtime.FileScript), func() string {
+	array := 0
+	if j.Group != "" {
+		array = c.number + 1
+		if before != nil && before.Group == j.Group && path.Dir(before.Dir) == path.Dir(j.Dir) {
+			array = before.array
+		}
+	}
+	made := c.add(j, array, j.Index, delay)
+	return made, c.memory.put(path.Join(j.Dir, runtime.FileScript), func() string {
 		return fmt.Sprintf("#!/bin/sh\nhost=%s\nid=%s\nattempt=0\nindex=%d\n", c.nodes[0].name, made.id, made.Index) +
 			runtime.Script(made.Job)
 	})
-	return made.id, made, nil
 }
 
 // refusal is why a job is not taken.
@@ -80,22 +88,26 @@ func (c *Cluster) refusal(j *runtime.Job) error {
 	return nil
 }
 
-// Add hands jobs in as the command of a scheduler does that knows nothing of tokens: those of a group as one array, which
-// is refused as one. They arrive after a delay. It is for schedulers that are made of a cluster.
-func (c *Cluster) Add(delay time.Duration, jobs ...runtime.Job) (ids []runtime.JobID, err error) {
+// Add hands jobs in as the command of a scheduler does that knows nothing of tokens: one job, or an array of jobs that
+// have these tasks' numbers, which is refused as a whole. They arrive after a delay. It returns the number of the job or
+// array. It is for schedulers that are made of a cluster.
+func (c *Cluster) Add(delay time.Duration, tasks []int, jobs ...runtime.Job) (number int, err error) {
 	c.lock()
 	defer c.mu.Unlock()
 	for i := range jobs {
 		if err := c.refusal(&jobs[i]); err != nil {
-			return nil, err
+			return 0, err
 		}
 	}
-	var array *job
+	number = c.number + 1
 	for i := range jobs {
-		array = c.add(&jobs[i], array, delay)
-		ids = append(ids, array.id)
+		array, task := 0, 0
+		if tasks != nil {
+			array, task = number, tasks[i]
+		}
+		c.add(&jobs[i], array, task, delay)
 	}
-	return ids, nil
+	return number, nil
 }
 
 // Made returns how many jobs there are, or were, that were handed in under a token. More than one is one too many.
@@ -109,7 +121,9 @@ func (c *Cluster) Made(token string) int {
 type Job struct {
 	runtime.Job
 	ID        runtime.JobID
-	Number    int           // by which it can be told from the other jobs of its array
+	Number    int           // of its own
+	Array     int           // the number of its array; 0: it is of none
+	Task      int           // its number there
 	State     runtime.State // Unknown: it has not arrived
 	Stopping  bool          // it runs, and was told to end
 	Reason    string        // why it waits
@@ -125,7 +139,7 @@ func (c *Cluster) Jobs() []Job {
 	defer c.mu.Unlock()
 	jobs := make([]Job, len(c.order))
 	for i, j := range c.order {
-		jobs[i] = Job{Job: j.Job, ID: j.id, Number: j.number, State: j.state.public(), Stopping: j.state == stopping,
+		jobs[i] = Job{Job: j.Job, ID: j.id, Number: j.number, Array: j.array, Task: j.task, State: j.state.public(), Stopping: j.state == stopping,
 			Submitted: j.submitted, Attempts: j.attempts, Outcome: j.outcome, Ended: j.ended}
 		if jobs[i].State == runtime.Pending {
 			jobs[i].Reason = c.waits(j)
