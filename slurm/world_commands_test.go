@@ -172,7 +172,7 @@ func (w *world) sbatch(c *call) result {
 func (w *world) handIn(c *call, tasks []int, jobs []runtime.Job) result {
 	before, after, late := w.Sees(sim.LostBefore), w.Sees(sim.LostAfter), w.Sees(sim.Late)
 	lost := before || after || late
-	c.lost = lost && w.flavor.cut
+	c.cut = lost && w.flavor.cut
 	if before {
 		return fails(1, noAnswer)
 	}
@@ -188,6 +188,10 @@ func (w *world) handIn(c *call, tasks []int, jobs []runtime.Job) result {
 		return fails(1, "sbatch: error: Batch job submission failed: %s", text)
 	case lost:
 		return fails(1, noAnswer)
+	}
+	if w.noise != nil {
+		stdout, stderr := w.noise(strconv.Itoa(number))
+		return result{Stdout: stdout, Stderr: stderr}
 	}
 	return result{Stdout: fmt.Sprintln(number), Stderr: "sbatch: lua: 42 SUs are left of 100\n"}
 }
@@ -378,28 +382,33 @@ func (w *world) squeueCommand(c *call) result {
 // collapsed has one row for all tasks of an array that wait, as squeue has without -r.
 func (w *world) collapsed(jobs []sim.Job, row func(sim.Job) string, truncate bool) string {
 	var b strings.Builder
-	waiting := make(map[int][]int)
+	seen := make(map[int]bool)
 	for _, j := range jobs {
 		if j.Array != 0 && j.State == runtime.Pending {
-			waiting[j.Array] = append(waiting[j.Array], j.Task)
-		}
-	}
-	for _, j := range jobs {
-		if j.Array != 0 && j.State == runtime.Pending {
-			tasks := waiting[j.Array]
-			if tasks == nil {
+			if seen[j.Array] {
 				continue
 			}
-			delete(waiting, j.Array)
-			text := strings.Trim(strings.ReplaceAll(fmt.Sprint(tasks), " ", ","), "[]")
-			if truncate && len(text) > 64 {
-				text = text[:strings.LastIndexByte(text[:60], ',')] + ",..."
+			seen[j.Array] = true
+			id := w.waitingTasks(j.Array)
+			if truncate && len(id) > 64 {
+				id = id[:strings.LastIndexByte(id[:60], ',')] + ",...]"
 			}
-			j.ID = runtime.JobID(fmt.Sprintf("%d_[%s]", j.Array, text))
+			j.ID = runtime.JobID(id)
 		}
 		b.WriteString(row(j) + "\n")
 	}
 	return b.String()
+}
+
+// waitingTasks is how Slurm calls all tasks of an array that wait, such as 100_[1,3,5].
+func (w *world) waitingTasks(array int) string {
+	var tasks []string
+	for _, j := range w.Jobs() {
+		if j.Array == array && j.State == runtime.Pending {
+			tasks = append(tasks, strconv.Itoa(j.Task))
+		}
+	}
+	return fmt.Sprintf("%d_[%s]", array, strings.Join(tasks, ","))
 }
 
 func splitList(s string) []string {
@@ -636,7 +645,7 @@ const sacctOptions = "allocations duplicates parsable2 noheader delimiter= start
 
 const sacctShort = "X=allocations D=duplicates P=parsable2 n=noheader S=starttime E=endtime o=format j=jobs u=user M=clusters e=helpformat s=state"
 
-const sacctFields = "DerivedExitCode Elapsed End ExitCode JobID JobIDRaw JobName NodeList Reason Start State Submit"
+const sacctFields = "Cluster DerivedExitCode Elapsed End ExitCode JobID JobIDRaw JobName NodeList Reason Start State Submit"
 
 func (w *world) sacct(c *call) result {
 	o, failed := parseOptions(c, sacctShort, sacctOptions)
@@ -671,6 +680,7 @@ func (w *world) sacct(c *call) result {
 	}
 	ids, names := splitList(o.set["jobs"]), splitList(o.set["name"])
 	var b strings.Builder
+	waiting := make(map[int]bool) // arrays that have a row
 	for _, j := range w.Jobs() {
 		if ids != nil && !slices.ContainsFunc(ids, func(id string) bool { return meant(id, j) }) ||
 			names != nil && !slices.Contains(names, jobName(j)) {
@@ -681,6 +691,13 @@ func (w *world) sacct(c *call) result {
 			rows = rows[len(rows)-1:]
 		}
 		for _, row := range rows {
+			if row["State"] == "PENDING" && j.Array != 0 {
+				if waiting[j.Array] {
+					continue
+				}
+				waiting[j.Array] = true
+				row["JobID"] = w.waitingTasks(j.Array)
+			}
 			for i, name := range format {
 				if i > 0 {
 					b.WriteString(cmp.Or(o.set["delimiter"], "|"))
@@ -708,7 +725,7 @@ func (w *world) accounts(j sim.Job) (rows []map[string]string) {
 			break
 		}
 		row := map[string]string{
-			"JobID": string(j.ID), "JobIDRaw": strconv.Itoa(j.Number), "JobName": jobName(j), "State": "PENDING",
+			"JobID": string(j.ID), "Cluster": "world", "JobIDRaw": strconv.Itoa(j.Number), "JobName": jobName(j), "State": "PENDING",
 			"ExitCode": "0:0", "DerivedExitCode": "0:0", "Submit": w.epoch(a.Submitted, "Unknown"), "Start": "Unknown",
 			"End": "Unknown", "NodeList": "None assigned", "Reason": "None", "Restarts": strconv.Itoa(i), "Elapsed": "00:00:01",
 		}

@@ -9,9 +9,11 @@ import (
 	"io"
 	"net"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -26,19 +28,22 @@ import (
 // only pretend to run, and leave their files on disk.
 type world struct {
 	*sim.Cluster
-	*shellConn
-	t      *testing.T
-	dir    string
-	config sim.Config
-	flavor flavor
-	socket int
-	mu     sync.Mutex // guards socket
+	*shellConn // for Get
+	t          *testing.T
+	dir        string
+	config     sim.Config
+	flavor     flavor
+	noise      func(id string) (stdout, stderr string) // what sbatch prints in place of an id; nil: the id
+
+	mu      sync.Mutex // guards what follows
+	sockets int
+	calls   map[string]int // of each command
 }
 
 // A flavor is what clusters differ in.
 type flavor struct {
 	old bool // Slurm 22.05
-	cut bool // what is lost is lost with the connection; else sbatch says that it had no answer
+	cut bool // what is lost is lost with the connection, and what ran at its other end; else sbatch says that it had no answer
 }
 
 // newWorld makes a world. The environment is that of a user who has set defaults of all sorts: a command that heeds them
@@ -50,7 +55,7 @@ func newWorld(t *testing.T, config sim.Config, flavor flavor) *world {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { os.RemoveAll(dir) })
-	w := &world{t: t, dir: dir, config: config, flavor: flavor}
+	w := &world{t: t, dir: dir, config: config, flavor: flavor, calls: make(map[string]int)}
 	if w.config.MinJobAge == 0 {
 		w.config.MinJobAge = 5 * time.Minute
 	}
@@ -108,7 +113,7 @@ type call struct {
 	Args  []string
 	Env   []string
 	Stdin string
-	lost  bool // the connection is, with the answer
+	cut   bool // the connection is, before it can answer
 }
 
 // getenv returns a variable of the caller's.
@@ -170,14 +175,20 @@ func (w *world) Run(ctx context.Context, cmd runtime.Cmd) error {
 		return errCut
 	}
 	w.mu.Lock()
-	w.socket++
-	socket := filepath.Join(w.dir, fmt.Sprintf("%d.sock", w.socket))
+	w.sockets++
+	socket := filepath.Join(w.dir, fmt.Sprintf("%d.sock", w.sockets))
 	w.mu.Unlock()
 	listener, err := net.Listen("unix", socket)
 	if err != nil {
 		return err
 	}
-	lost := false
+	var out, stderr bytes.Buffer
+	shell := exec.CommandContext(ctx, "sh", "-c", runtime.Quote(cmd.Args...))
+	shell.Env = append(w.env[:len(w.env):len(w.env)], "AIFB_TEST_SOCKET="+socket)
+	shell.Stdin, shell.Stdout, shell.Stderr = cmd.Stdin, &out, &stderr
+	shell.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	err = shell.Start()
+	cut := false
 	var wg sync.WaitGroup
 	wg.Go(func() {
 		for {
@@ -185,39 +196,49 @@ func (w *world) Run(ctx context.Context, cmd runtime.Cmd) error {
 			if err != nil {
 				return
 			}
-			lost = w.answer(conn) || lost
+			if w.answer(conn) {
+				cut = true
+				syscall.Kill(-shell.Process.Pid, syscall.SIGKILL)
+			}
+			conn.Close()
 		}
 	})
-	var out bytes.Buffer
-	shell := &shellConn{shell: w.shell, env: append(w.env[:len(w.env):len(w.env)], "AIFB_TEST_SOCKET="+socket)}
-	stdout := cmd.Stdout
-	cmd.Stdout = &out
-	err = shell.Run(ctx, cmd)
+	if err == nil {
+		err = shell.Wait()
+	}
 	listener.Close()
 	wg.Wait()
 	w.runs.Add(1)
-	if lost {
+	if cut {
 		return errCut
 	}
-	if stdout != nil {
-		io.Copy(stdout, &out)
+	if cmd.Stdout != nil {
+		io.Copy(cmd.Stdout, &out)
+	}
+	if exit := (*exec.ExitError)(nil); errors.As(err, &exit) && ctx.Err() == nil {
+		return &runtime.ExitError{Args: cmd.Args, Code: exit.ExitCode(), Stderr: stderr.String()}
 	}
 	return err
 }
 
-// answer answers one command, and reports whether the connection is lost with it.
-func (w *world) answer(conn net.Conn) bool {
-	defer conn.Close()
+// answer answers one command, unless the connection is lost with it.
+func (w *world) answer(conn net.Conn) (cut bool) {
 	var c call
 	if err := json.NewDecoder(conn).Decode(&c); err != nil {
 		w.t.Error(err)
 		return false
 	}
+	w.mu.Lock()
+	w.calls[c.Name]++
+	w.mu.Unlock()
 	r := w.command(&c)
+	if c.cut {
+		return true
+	}
 	if err := json.NewEncoder(conn).Encode(r); err != nil {
 		w.t.Error(err)
 	}
-	return c.lost
+	return false
 }
 
 // Get implements runtime.Conn.

@@ -74,7 +74,7 @@ func (b *Behaviour) run(job *runtime.Job) time.Duration {
 // A script says which jobs do what.
 type script struct {
 	count int
-	exact map[string]rule // by the name of the job
+	exact map[string]rule // by the pattern
 	globs []rule
 }
 
@@ -84,8 +84,9 @@ type rule struct {
 	behaviour *Behaviour
 }
 
-// Behave says what jobs do that are handed in from now on and whose names match a pattern of path.Match. Of several
-// patterns that match, the last counts.
+// Behave says what jobs do that are handed in from now on and whose names match a pattern of path.Match. The name is that
+// of the job's directory, by which a second try of a job differs from the first. Of several patterns that match, the last
+// counts.
 func (c *Cluster) Behave(pattern string, b Behaviour) {
 	c.lock()
 	defer c.mu.Unlock()
@@ -103,7 +104,8 @@ func (c *Cluster) Behave(pattern string, b Behaviour) {
 }
 
 // of returns what a job does.
-func (s *script) of(name string) *Behaviour {
+func (s *script) of(job *runtime.Job) *Behaviour {
+	name := path.Base(job.Dir)
 	best := s.exact[name]
 	for i := len(s.globs) - 1; i >= 0 && s.globs[i].number > best.number; i-- {
 		if ok, _ := path.Match(s.globs[i].pattern, name); ok {

@@ -91,7 +91,7 @@ func (c *Cluster) after(j *job, d time.Duration, do func()) {
 // add hands a job in, which arrives after a delay, as a task of an array if that is not 0.
 func (c *Cluster) add(spec *runtime.Job, array, task int, delay time.Duration) *job {
 	c.number++
-	j := &job{Job: *spec, number: c.number, array: array, task: task, behaviour: c.script.of(spec.Name)}
+	j := &job{Job: *spec, number: c.number, array: array, task: task, behaviour: c.script.of(spec)}
 	j.id = runtime.JobID(strconv.Itoa(j.number))
 	if array != 0 {
 		j.id = runtime.JobID(fmt.Sprintf("%d_%d", array, task))
@@ -346,10 +346,10 @@ func (c *Cluster) print(j *job) {
 func (c *Cluster) record(j *job, kind string, v any) {
 	text, _ := json.Marshal(v) // of this package's own types
 	c.config.Files.Write(path.Join(j.Dir, kind+".json"), string(text)+"\n")
-	run := path.Dir(j.Dir)
+	run, name := path.Split(j.Dir)
 	if c.config.Files.Exists(path.Join(run, dirEvents)) {
-		line := fmt.Sprintf("{\"job\":%q,%q:%s}\n", j.Name, kind, text)
-		c.config.Files.Write(path.Join(run, dirEvents, j.Name+"."+kind), line)
+		line := fmt.Sprintf("{\"job\":%q,%q:%s}\n", name, kind, text)
+		c.config.Files.Write(path.Join(run, dirEvents, name+"."+kind), line)
 		c.kick()
 	}
 }

@@ -76,7 +76,7 @@ func (c *Cluster) refusal(j *runtime.Job) error {
 	if !path.IsAbs(j.Dir) || j.Limit <= 0 {
 		return failure("submit", runtime.Permanent, "it has no absolute directory or no time limit")
 	}
-	if b := c.script.of(j.Name); b.Refuse != nil {
+	if b := c.script.of(j); b.Refuse != nil {
 		return b.Refuse
 	}
 	if nodes, cores := c.shape(&j.Needs); nodes > len(c.nodes) || cores > c.config.Cores {
