@@ -142,3 +142,36 @@ func removeRun(ctx context.Context, c Conn, runDir, dir string) error {
 	return c.Run(ctx, Cmd{Args: []string{"/bin/sh", "-c",
 		`rm -rf "$1" && { rmdir "$2/runs" "$2" 2>/dev/null; :; }`, "sh", runDir, dir}})
 }
+
+// watchProgram prints what jobs write to the directory of events, within a second, and keeps the run's lease, for as
+// long as somebody reads it: a dot every few seconds finds out. Each event is printed once; what is lost with the
+// connection, the scheduler still knows.
+const watchProgram = `cd "$1" && mkdir -p .events || exit 1
+echo .
+n=0
+while :; do
+	set -- .events/*
+	if [ -e "$1" ]; then cat "$@" && rm -f "$@" || exit 1; fi
+	if [ $((n % 10)) = 0 ]; then echo . && echo "$$ $n" >.lease || exit 1; fi
+	n=$((n + 1))
+	sleep 0.5 2>/dev/null || sleep 1
+done`
+
+// keepProgram makes the jobs outlive the run.
+const keepProgram = `[ ! -d "$1" ] || echo keep >"$1/.lease"`
+
+// watchRun writes what the jobs of a run say of themselves to w, until ctx ends or the connection is lost.
+func watchRun(ctx context.Context, c Conn, runDir string, w io.Writer) error {
+	if m, ok := c.(Machine); ok {
+		return m.Watch(ctx, runDir, w)
+	}
+	return c.Run(ctx, Cmd{Args: []string{"/bin/sh", "-c", watchProgram, "sh", runDir}, Stdout: w})
+}
+
+// keepRun makes the jobs of a run outlive it.
+func keepRun(ctx context.Context, c Conn, runDir string) error {
+	if _, ok := c.(Machine); ok {
+		return nil // its jobs have no lease
+	}
+	return c.Run(ctx, Cmd{Args: []string{"/bin/sh", "-c", keepProgram, "sh", runDir}})
+}

@@ -132,8 +132,8 @@ now() { # seconds since 1970; not every date has fractions
 record() { # start|exit JSON: into the file of that name, whole or not at all, and to whoever watches the run
 	printf '%s\n' "$2" >"$dir/$1.json.tmp" && mv -f "$dir/$1.json.tmp" "$dir/$1.json"
 	[ -d "$run/.events" ] || return 0
-	printf '{"job":"%s","%s":%s}\n' "$name" "$1" "$2" >"$run/.events/.$name.$1" &&
-		mv -f "$run/.events/.$name.$1" "$run/.events/$name.$1"
+	printf '{"job":"%s","%s":%s}\n' "${dir##*/}" "$1" "$2" >"$run/.events/.${dir##*/}.$1" &&
+		mv -f "$run/.events/.${dir##*/}.$1" "$run/.events/${dir##*/}.$1"
 }
 leave() { # CODE SIGNAL
 	[ -z "$watchdog" ] || kill "$watchdog" 2>/dev/null

@@ -227,7 +227,7 @@ func TestSessionRun(t *testing.T) {
 			kinds = append(kinds, strings.TrimSpace(r.Source+" "+string(r.Kind)))
 		}
 		want := "run_started, db job_intended, db job_submitted, db job_status, db job_started, db job_status, " +
-			"client-1 job_intended, client-1 job_submitted, client-1 job_started, client-1 job_status, client-1 job_status, " +
+			"client-1 job_intended, client-1 job_submitted, client-1 job_started, client-1 job_status, client-1 job_exited, client-1 job_status, " +
 			"client-1 measurement, client-1 job_collected, db job_stopping, db job_status, db job_collected, run_ended"
 		if got := strings.Join(kinds, ", "); got != want {
 			t.Errorf("records:\n got %s\nwant %s", got, want)
@@ -329,7 +329,8 @@ func TestSessionServiceDies(t *testing.T) {
 // A client whose service is gone fails at once, and says why.
 func TestSessionServiceDiesUnderClient(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s, _ := session(t, &cluster{plays: map[string]play{"db": {run: time.Minute, outcome: runtime.NodeFailure, silent: true}, "client-1": {}}})
+		c := &cluster{plays: map[string]play{"db": {run: time.Minute, outcome: runtime.NodeFailure, silent: true}, "client-1": {}}}
+		s, _ := session(t, c)
 		spec := runtime.ServiceSpec{JobSpec: command("serve")}
 		spec.Name = "db"
 		db, _ := s.Service(t.Context(), spec)
@@ -341,23 +342,30 @@ func TestSessionServiceDiesUnderClient(t *testing.T) {
 		if want := "client-1 cannot go on: db (job 100) ended with its node on n1"; fmt.Sprint(err) != want {
 			t.Errorf("error %q, want %q", err, want)
 		}
-		if stopped := finish(t, s, err); !slices.Equal(stopped, []string{"client-1"}) {
-			t.Errorf("stopped %v", stopped)
+		if stopped := finish(t, s, err); len(stopped) != 0 || !slices.Equal(c.cancels, []runtime.JobID{"101"}) {
+			t.Errorf("stopped %v at the end, and %v in all; want the client at once", stopped, c.cancels)
 		}
 	})
 }
 
 func TestSessionRefused(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		refusal := runtime.Faultf(runtime.FaultRun, "did you mean gpu?", "sbatch: invalid partition specified: gpuu")
-		s, _ := session(t, &cluster{plays: map[string]play{"j": {refuse: refusal}}})
-		spec := command("x")
-		spec.Name = "j"
-		_, err := s.Job(t.Context(), spec)
-		if want := "start j: sbatch: invalid partition specified: gpuu"; fmt.Sprint(err) != want || runtime.HintOf(err) != "did you mean gpu?" {
-			t.Errorf("error %q, hint %q", err, runtime.HintOf(err))
+		refusal := runtime.Faultf(runtime.FaultRun, "did you mean gpu?", "%w",
+			&runtime.CommandError{Command: "sbatch", Text: "invalid partition specified: gpuu", Class: runtime.Permanent})
+		s, _ := session(t, &cluster{plays: map[string]play{"j": {refuse: refusal}, "j-2": {refuse: refusal}, "j-3": {refuse: refusal}}})
+		for _, wait := range []func(*runtime.Handle) error{
+			func(h *runtime.Handle) error { return s.Flush(t.Context()) },
+			func(h *runtime.Handle) error { return s.WaitDone(t.Context(), runtime.Wait{}, h) },
+			func(h *runtime.Handle) error { return s.WaitRunning(t.Context(), runtime.Wait{}, h) },
+		} {
+			err := wait(start(t, s, "j"))
+			want := "start j: sbatch: invalid partition specified: gpuu"
+			if got := fmt.Sprint(err); !strings.HasPrefix(got, want[:7]) || !strings.HasSuffix(got, want[7:]) ||
+				runtime.HintOf(err) != "did you mean gpu?" || runtime.FaultOf(err) != runtime.FaultRun {
+				t.Errorf("error %q, hint %q", err, runtime.HintOf(err))
+			}
 		}
-		finish(t, s, err)
+		finish(t, s, nil)
 	})
 }
 
@@ -397,9 +405,8 @@ func TestSessionCancelDuringSubmit(t *testing.T) {
 		s, _ := session(t, c)
 		ctx, cancel := context.WithCancelCause(t.Context())
 		time.AfterFunc(time.Second, func() { cancel(errors.New("interrupted")) })
-		spec := command("x")
-		spec.Name = "j"
-		if _, err := s.Job(ctx, spec); err == nil || !strings.Contains(err.Error(), "interrupted") {
+		h := start(t, s, "j")
+		if err := s.WaitDone(ctx, runtime.Wait{}, h); err == nil || !strings.Contains(err.Error(), "interrupted") {
 			t.Errorf("error %v", err)
 		}
 		if stopped := finish(t, s, context.Cause(ctx)); !slices.Equal(stopped, []string{"j"}) || len(c.cancels) != 1 {

@@ -57,11 +57,17 @@ func (s *Session) image(ctx context.Context, h *home, name string) (Image, error
 	if err != nil || image.URI != "" || image.SIF == "" {
 		return image, err
 	}
+	s.opening.Lock()
+	defer s.opening.Unlock()
+	if s.images[image.SIF] {
+		return image, nil
+	}
 	readable, err := fileIs(ctx, s.Target.Conn, "-r", image.SIF)
 	if err == nil && !readable {
 		return image, Faultf(FaultRun, "it is a path on the target; docker://, oras:// and library:// are pulled",
 			"image: no readable file %s on %s", image.SIF, s.Target.Name)
 	}
+	s.images[image.SIF] = err == nil
 	return image, err
 }
 

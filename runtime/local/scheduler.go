@@ -106,7 +106,8 @@ func (s *Scheduler) submit(job runtime.Job) (runtime.JobID, error) {
 		id, err = s.start(job)
 	}
 	if err != nil {
-		return "", runtime.Faultf(runtime.FaultInfra, "", "start %s: %w", job.Name, err)
+		return "", runtime.Faultf(runtime.FaultInfra, "", "%w", &runtime.CommandError{Target: "this machine",
+			Command: "start " + job.Name, Text: err.Error(), Class: runtime.Permanent})
 	}
 	return id, nil
 }
