@@ -53,9 +53,8 @@ func (c conn) Put(ctx context.Context, name string, _ fs.FileMode, r io.Reader) 
 	defer c.mu.Unlock()
 	text := string(data)
 	if dir, base := path.Split(path.Clean(name)); base == fileLease {
-		dir = path.Clean(dir)
-		if text := strings.TrimSpace(text); c.leases[dir].text != text {
-			c.leases[dir] = lease{text, c.time}
+		if l := c.lease(dir); l.text != text {
+			l.text, l.changed = text, c.time
 		}
 	}
 	return c.memory.put(name, func() string { return text })
@@ -63,11 +62,35 @@ func (c conn) Put(ctx context.Context, name string, _ fs.FileMode, r io.Reader) 
 
 // A lease is how a run tells its jobs that it is under way.
 type lease struct {
-	text    string
-	changed time.Time
+	text    string    // of its file
+	changed time.Time // when it was renewed
+	watches int       // that renew it all the time
 }
 
 const fileLease = ".lease"
+
+// lease returns that of a run.
+func (c *Cluster) lease(runDir string) *lease {
+	runDir = path.Clean(runDir)
+	if c.leases[runDir] == nil {
+		c.leases[runDir] = new(lease)
+	}
+	return c.leases[runDir]
+}
+
+// hold renews the lease of a run until the function is called that it returns.
+func (c *Cluster) hold(runDir string) (leave func()) {
+	c.lock()
+	defer c.mu.Unlock()
+	l := c.lease(runDir)
+	l.watches++
+	return func() {
+		c.lock()
+		defer c.mu.Unlock()
+		l.watches--
+		l.changed = c.time
+	}
+}
 
 // until reads until its context ends.
 type until struct {
@@ -139,6 +162,10 @@ func (c conn) Watch(ctx context.Context, runDir string, w io.Writer) error {
 	if err := c.call(ctx); err != nil {
 		return fmt.Errorf("watch: %w", err)
 	}
+	if _, err := io.WriteString(w, ".\n"); err != nil {
+		return err
+	}
+	defer c.hold(runDir)()
 	for {
 		lines, changed, next, err := c.unseen(path.Join(runDir, dirEvents))
 		if err != nil {

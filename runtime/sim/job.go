@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"path"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/aifb/aifb/runtime"
@@ -305,8 +306,10 @@ func (c *Cluster) watchLease(j *job, attempt int, since time.Time) {
 		if len(j.attempts) != attempt || !j.runs() {
 			return
 		}
-		switch l := c.leases[path.Dir(j.Dir)]; {
-		case l.text == "keep":
+		switch l := c.lease(path.Dir(j.Dir)); {
+		case strings.TrimSpace(l.text) == "keep":
+		case l.watches > 0:
+			c.watchLease(j, attempt, c.time)
 		case l.changed.After(since):
 			c.watchLease(j, attempt, l.changed)
 		default:

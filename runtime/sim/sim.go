@@ -84,7 +84,7 @@ type Cluster struct {
 	number int               // of the last job
 	port   int               // that was given away last
 	groups map[string]*group // by their directory
-	leases map[string]lease  // by the directory of the run
+	leases map[string]*lease // by the directory of the run
 	serves map[string]*job   // by the address that it listens on
 }
 
@@ -105,7 +105,7 @@ func New(config Config) *Cluster {
 		jobs:    make(map[runtime.JobID]*job),
 		tokens:  make(map[string][]*job),
 		groups:  make(map[string]*group),
-		leases:  make(map[string]lease),
+		leases:  make(map[string]*lease),
 		serves:  make(map[string]*job),
 		number:  firstJob - 1,
 		port:    firstPort - 1,

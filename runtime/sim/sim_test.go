@@ -242,7 +242,7 @@ type stamped struct {
 
 func (s *stamped) Write(p []byte) (int, error) {
 	for line := range strings.Lines(string(p)) {
-		line, _, _ = strings.Cut(line, `,"time"`)
+		line, _, _ = strings.Cut(strings.TrimSpace(line), `,"time"`)
 		s.lines = append(s.lines, fmt.Sprint(time.Since(s.begin), " ", line))
 	}
 	return len(p), nil
@@ -267,6 +267,7 @@ func TestWatch(t *testing.T) {
 			t.Errorf("it ended with %v", err)
 		}
 		want := []string{
+			`0s .`,
 			`1s {"job":"a","start":{"host":"n1","port":0,"id":"100","attempt":0`,
 			`1s {"job":"b","start":{"host":"n1","port":0,"id":"101","attempt":0`,
 			`2s {"job":"a","exit":{"code":0,"signal":0`,
@@ -280,8 +281,8 @@ func TestWatch(t *testing.T) {
 		ctx, cancel = context.WithCancelCause(t.Context())
 		out.lines = nil
 		go func() { done <- c.Conn().Watch(ctx, runDir, out) }()
-		time.Sleep(time.Second)
-		if len(out.lines) != 2 || !strings.Contains(out.lines[0], `"exit"`) {
+		synctest.Wait()
+		if len(out.lines) != 3 || !strings.Contains(out.lines[1], `"exit"`) {
 			t.Errorf("got\n%s", strings.Join(out.lines, "\n"))
 		}
 		c.Fault(sim.Disconnected, 1)
@@ -320,6 +321,20 @@ func TestLease(t *testing.T) {
 		}
 		if got := read(t, c, leased.Dir+"/stderr"); got != "hello\naifb: nobody has renewed the lease of 600 s; the job ends\n" {
 			t.Errorf("stderr has %q", got)
+		}
+		watched := leased
+		watched.Token, watched.Dir = "watched", runDir+"/watched"
+		id = submit(t, c, watched)[0]
+		ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
+		c.Conn().Watch(ctx, runDir, io.Discard)
+		cancel()
+		time.Sleep(9 * time.Minute)
+		if st := status(t, c, id); st.State != runtime.Running {
+			t.Errorf("while somebody watches: %+v", st)
+		}
+		time.Sleep(2 * time.Minute)
+		if st := status(t, c, id); st.Outcome != runtime.Failed {
+			t.Errorf("when nobody watches any more: %+v", st)
 		}
 		kept := leased
 		kept.Token, kept.Dir = "kept", runDir+"/kept"
