@@ -29,8 +29,8 @@ type Machine interface {
 	// RemoveAll removes a directory and all that is below it. That there is none is no error.
 	RemoveAll(ctx context.Context, dir string) error
 
-	// Watch writes to w the lines by which the jobs below a run's directory say that they started and ended: at once
-	// those that nobody has seen yet, and each further one when it comes. It returns when ctx ends, with its cause, or
-	// when the connection is lost.
+	// Watch writes to w a line with a dot, then the lines by which the jobs below a run's directory say that they
+	// started and ended: at once those that nobody has seen yet, and each further one when it comes. It returns when
+	// ctx ends, with its cause, or when the connection is lost. As long as it runs, the lease of the run's jobs does.
 	Watch(ctx context.Context, runDir string, w io.Writer) error
 }

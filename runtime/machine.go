@@ -170,8 +170,8 @@ func watchRun(ctx context.Context, c Conn, runDir string, w io.Writer) error {
 
 // keepRun makes the jobs of a run outlive it.
 func keepRun(ctx context.Context, c Conn, runDir string) error {
-	if _, ok := c.(Machine); ok {
-		return nil // its jobs have no lease
+	if m, ok := c.(Machine); ok {
+		return m.Put(ctx, path.Join(runDir, fileLease), 0o644, strings.NewReader("keep\n"))
 	}
 	return c.Run(ctx, Cmd{Args: []string{"/bin/sh", "-c", keepProgram, "sh", runDir}})
 }
