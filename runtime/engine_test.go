@@ -358,7 +358,7 @@ func manyJobs(t *testing.T, jobs int) (took time.Duration, memory uint64) {
 // The work for many jobs grows as their number does, and 10,000 jobs take less than 150 MiB. Scaled down, so as to be
 // quick; TEST_JOBS=10000 is the whole of it.
 func TestManyJobs(t *testing.T) {
-	jobs := 1500
+	jobs := 600
 	if n, err := strconv.Atoi(os.Getenv("TEST_JOBS")); err == nil {
 		jobs = n
 	}
