@@ -167,7 +167,6 @@ func beCommand(name string) int {
 	return r.Code
 }
 
-var errCut = errors.New("the connection is lost")
 
 // Run implements runtime.Conn.
 func (w *world) Run(ctx context.Context, cmd runtime.Cmd) error {
