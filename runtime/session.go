@@ -29,6 +29,9 @@ type Session struct {
 	// GOOS and GOARCH name them. It is asked only if the target is another machine.
 	Binary func(os, arch string) (string, error)
 
+	// KeepFiles leaves the files of the run on the target when it is closed, also if no job is left there.
+	KeepFiles bool
+
 	// Notify, if not nil, is told of each record after it was stored, and of the state that it led to, in order. It
 	// must not block, nor call the session.
 	Notify func(Record, *RunState)
@@ -167,16 +170,10 @@ func (s *Session) init() {
 // that may be running are looked after again, those whose submission is in doubt are submitted, and the deeds that were
 // done are not done again.
 func (s *Session) Reopen(ctx context.Context, recs iter.Seq2[Record, error]) error {
-	s.init()
-	for rec, err := range recs {
-		if err != nil {
-			return err
-		}
-		if err := s.state.Apply(rec); err != nil {
-			return err
-		}
+	if err := s.read(recs); err != nil {
+		return err
 	}
-	s.Start, s.before = s.state.Start, maps.Clone(s.state.deeds)
+	s.before = maps.Clone(s.state.deeds)
 	if err := s.append(ctx, event(KindRunResumed, "", nil)); err != nil {
 		return err
 	}
@@ -555,7 +552,7 @@ func (s *Session) Close(ctx context.Context, recipeErr error, keep bool) (stoppe
 	switch {
 	case keep && s.home != nil:
 		err = errors.Join(err, keepRun(ctx, s.Target.Conn, s.home.runDir))
-	case keep:
+	case keep, s.KeepFiles:
 	case err == nil:
 		err = s.removeRunDir(ctx)
 	}
@@ -563,6 +560,11 @@ func (s *Session) Close(ctx context.Context, recipeErr error, keep bool) (stoppe
 		end.Left = err.Error()
 	}
 	s.save(ctx)
+	var ended bool // before, and what it left has ended now
+	s.view(func(st *RunState) { ended = st.End != nil && *st.End == end })
+	if ended {
+		return stopped, err
+	}
 	if failed := s.append(ctx, event(KindRunEnded, "", end)); failed != nil && !errors.Is(recipeErr, failed) {
 		err = errors.Join(err, failed)
 	}
