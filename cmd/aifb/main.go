@@ -60,7 +60,10 @@ Exit codes: aifb help exit-codes.`,
 		Commands: []*cli.Command{
 			execCommand(std), replCommand(std),
 			runsCommand(std), showCommand(std), logsCommand(std), exportCommand(std), stopCommand(std), resumeCommand(std),
-			loadCommand(std), mockCommand(std),
+			{Name: "load", Usage: `generate load; in a recipe, command = "$AIFB load ..."`,
+				Subcommands: []*cli.Command{loadHTTPCommand(std)}},
+			{Name: "mock", Usage: "serve something to measure, where there is no real service",
+				Subcommands: []*cli.Command{mockHTTPCommand(std)}},
 			versionCommand(std), helpCommand(std),
 		},
 		Flags: []cli.Flag{
