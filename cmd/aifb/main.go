@@ -59,8 +59,11 @@ Exit codes: aifb help exit-codes.`,
 		ErrWriter: std.err,
 		Commands: []*cli.Command{
 			execCommand(std), replCommand(std),
-			runsCommand(std), showCommand(std), logsCommand(std), exportCommand(std), stopCommand(std), gcCommand(std), resumeCommand(std),
-			loadCommand(std), mockCommand(std),
+			runsCommand(std), showCommand(std), logsCommand(std), exportCommand(std), stopCommand(std), resumeCommand(std), gcCommand(std),
+			{Name: "load", Usage: `generate load; in a recipe, command = "$AIFB load ..."`,
+				Subcommands: []*cli.Command{loadHTTPCommand(std)}},
+			{Name: "mock", Usage: "serve something to measure, where there is no real service",
+				Subcommands: []*cli.Command{mockHTTPCommand(std)}},
 			versionCommand(std), helpCommand(std),
 		},
 		Flags: []cli.Flag{
