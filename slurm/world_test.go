@@ -167,7 +167,6 @@ func beCommand(name string) int {
 	return r.Code
 }
 
-
 // Run implements runtime.Conn.
 func (w *world) Run(ctx context.Context, cmd runtime.Cmd) error {
 	if w.Sees(sim.Disconnected) {
