@@ -32,6 +32,8 @@ type Scheduler struct {
 	name        string
 	submitting  chan struct{} // has an element while a Submit is under way
 	accountless atomic.Bool   // there is no accounting to ask
+
+	known atomic.Pointer[capabilities] // nil: not asked yet
 }
 
 // New returns the cluster whose login node conn is connected to. Messages call it name.
