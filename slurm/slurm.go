@@ -28,12 +28,14 @@ const queryLimit = time.Minute
 
 // A Scheduler is a Slurm cluster.
 type Scheduler struct {
-	conn        runtime.Conn
-	name        string
-	submitting  chan struct{} // has an element while a Submit is under way
-	accountless atomic.Bool   // there is no accounting to ask
+	conn       runtime.Conn
+	name       string
+	submitting chan struct{} // has an element while a Submit is under way
 
-	known atomic.Pointer[capabilities] // nil: not asked yet
+	known     atomic.Pointer[capabilities] // nil: not asked yet
+	oldSqueue atomic.Bool                  // squeue does not know all that it is asked for
+	oldSacct  atomic.Bool                  // nor does sacct
+	memory    memory                       // of Status
 }
 
 // New returns the cluster whose login node conn is connected to. Messages call it name.
@@ -105,8 +107,9 @@ type reply struct {
 	out  string // stdout and stderr
 }
 
-// ask runs a shell program on the login node and returns its replies by their keys. The shell reads all of the program
-// before it runs any: of a program that a broken connection cuts short, nothing is run.
+// ask runs a shell program on the login node and returns its replies by their keys, with an error those that had come.
+// The shell reads all of the program before it runs any: of a program that a broken connection cuts short, nothing is
+// run.
 func (s *Scheduler) ask(ctx context.Context, limit time.Duration, program string) (map[string]reply, error) {
 	limited, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
@@ -117,16 +120,14 @@ func (s *Scheduler) ask(ctx context.Context, limit time.Duration, program string
 		Stdin:  strings.NewReader("main() {\nmark=" + mark + "\n" + programHead + program + "}\nmain\nexit 0\n"),
 		Stdout: &out,
 	})
+	replies := parseReplies(out.String(), mark)
 	if err != nil && ctx.Err() == nil && errors.Is(err, context.DeadlineExceeded) {
-		return nil, runtime.Faultf(runtime.FaultInfra, "", "no answer from %s within %v", s.name, limit)
+		return replies, runtime.Faultf(runtime.FaultInfra, "", "no answer from %s within %v", s.name, limit)
 	}
 	if exit := (*runtime.ExitError)(nil); errors.As(err, &exit) {
-		return nil, runtime.Faultf(runtime.FaultInfra, "", "%s: %w", s.name, err)
+		return replies, runtime.Faultf(runtime.FaultInfra, "", "%s: %w", s.name, err)
 	}
-	if err != nil {
-		return nil, err
-	}
-	return parseReplies(out.String(), mark), nil
+	return replies, err
 }
 
 // parseReplies finds the replies in what a program printed. A reply whose end is missing is none.
