@@ -266,7 +266,8 @@ else
 	peak=
 fi
 end=$(date +%s.%N)
-times | tail -n 1 | tr '\n' ' '
+times >cpu
+tail -n 1 cpu | tr "\n" " "
 echo "$begin $end ${peak:-x 0 x}" "$(grep -c sbatch calls)" "$(grep -vc sbatch calls)"
 `
 
