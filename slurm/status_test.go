@@ -1,7 +1,6 @@
 package slurm
 
 import (
-	"fmt"
 	"maps"
 	"strings"
 	"testing"
@@ -109,7 +108,7 @@ func TestStatusErrors(t *testing.T) {
 		})
 	}
 	f := newFake(t, map[string]string{})
-	if _, err := f.Status(t.Context(), "7"); err == nil || err.Error() != "status: no squeue on meluxina" {
+	if _, err := f.Status(t.Context(), "7"); err == nil || err.Error() != "status: squeue: there is no squeue on meluxina" {
 		t.Errorf("without squeue: %v", err)
 	}
 }
@@ -151,32 +150,6 @@ func TestNothingToAsk(t *testing.T) {
 	}
 	if n := f.runs.Load(); n != 0 {
 		t.Errorf("%d round trips", n)
-	}
-}
-
-func TestCancel(t *testing.T) {
-	t.Parallel()
-	f := newFake(t, map[string]string{
-		"scancel": "echo scancel: error: Kill job error on job id 5: Invalid job id specified >&2; exit 1",
-	})
-	var ids []runtime.JobID
-	for i := range 250 {
-		ids = append(ids, runtime.JobID(fmt.Sprint(i+1)))
-	}
-	if err := f.Cancel(t.Context(), ids...); err != nil {
-		t.Error(err)
-	}
-	if n := f.calls("scancel"); n != 3 || f.runs.Load() != 1 {
-		t.Errorf("scancel was called %d times in %d round trips", n, f.runs.Load())
-	}
-	for program, want := range map[string]string{
-		"echo scancel: error: Unable to contact slurm controller >&2; exit 1": "scancel: Unable to contact slurm controller",
-		"exit 127": "no scancel on meluxina",
-	} {
-		f := newFake(t, map[string]string{"scancel": program})
-		if err := f.Cancel(t.Context(), "1"); err == nil || err.Error() != want || runtime.FaultOf(err) != runtime.FaultInfra {
-			t.Errorf("got %v, want %s", err, want)
-		}
 	}
 }
 
