@@ -85,7 +85,7 @@ type leftRun struct {
 	Run    string    `json:"run"`
 	State  string    `json:"state"`            // of a run of the store; else runUnknown or runElsewhere
 	Target string    `json:"target,omitempty"` // that the store has it on
-	Kept   bool      `json:"kept"`  // by --keep
+	Kept   bool      `json:"kept"`             // by --keep
 	Began  time.Time `json:"began"`
 	Jobs   []leftJob `json:"jobs"`
 	Bytes  *int64    `json:"bytes"` // null: it has no files there

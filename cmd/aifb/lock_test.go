@@ -43,7 +43,7 @@ func TestOwnerThatIsGone(t *testing.T) {
 		alive bool
 	}{
 		"12345 " + hostName() + "\n": {12345, false},
-		"12345 elsewhere\n":     {0, true},
+		"12345 elsewhere\n":          {0, true},
 		"":                           {0, false},
 	} {
 		files := t.TempDir()

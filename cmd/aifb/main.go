@@ -59,7 +59,7 @@ Exit codes: aifb help exit-codes.`,
 		ErrWriter: std.err,
 		Commands: []*cli.Command{
 			execCommand(std), replCommand(std),
-			runsCommand(std), showCommand(std), logsCommand(std), exportCommand(std), stopCommand(std), gcCommand(std), resumeCommand(std),
+			runsCommand(std), showCommand(std), statusCommand(std), logsCommand(std), exportCommand(std), stopCommand(std), gcCommand(std), resumeCommand(std),
 			loadCommand(std), mockCommand(std),
 			versionCommand(std), helpCommand(std),
 		},
