@@ -38,7 +38,7 @@ that runs it has stored; of a run that no process looks after, the target is ask
 				if err != nil {
 					return err
 				}
-				o := &observer{cfg: cfg, store: store, files: storage.Files(storeURL(c, cfg)), run: st.Run}
+				o := &observer{cfg: cfg, store: store, files: storage.Files(storeURL(c, cfg)), run: st.Run, why: true}
 				defer o.close()
 				show := printStatus
 				if c.Bool("json") {
@@ -71,6 +71,7 @@ type observer struct {
 	store runtime.Store
 	files string
 	run   string
+	why   bool // also ask why jobs wait
 
 	target  *runtime.Target // nil: not opened yet
 	asked   time.Time       // when the target was
@@ -149,19 +150,16 @@ func (v *view) apply(rec runtime.Record) error {
 	return err
 }
 
-// askAgain is how long what a target said is shown before it is asked again.
-const askAgain = 30 * time.Second
-
 // ask asks the target, by one query each, what became of the jobs that nobody looks after, and why jobs wait.
 func (o *observer) ask(ctx context.Context, v *view) {
-	if time.Since(o.asked) < askAgain {
+	if o.target != nil && time.Since(o.asked) < 2*o.target.PollMax {
 		return
 	}
 	var live, waiting []*runtime.JobState
 	for _, j := range v.st.Jobs {
 		if j.Live() && v.summary.State != runRunning {
 			live = append(live, j)
-		} else if j.Live() && j.Status.State == runtime.Pending {
+		} else if o.why && j.Live() && j.Status.State == runtime.Pending {
 			waiting = append(waiting, j)
 		}
 	}
@@ -172,7 +170,7 @@ func (o *observer) ask(ctx context.Context, v *view) {
 	if err == nil && len(live) > 0 {
 		o.known, err = askStatus(ctx, target, live)
 		for _, j := range live {
-			if o.known[j.Job.Name].State == runtime.Pending {
+			if o.why && o.known[j.Job.Name].State == runtime.Pending {
 				waiting = append(waiting, j)
 			}
 		}
