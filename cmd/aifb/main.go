@@ -60,6 +60,7 @@ Exit codes: aifb help exit-codes.`,
 		Commands: []*cli.Command{
 			execCommand(std), replCommand(std),
 			runsCommand(std), showCommand(std), statusCommand(std), logsCommand(std), exportCommand(std), stopCommand(std), gcCommand(std), resumeCommand(std),
+			doctorCommand(std),
 			loadCommand(std), mockCommand(std),
 			versionCommand(std), helpCommand(std),
 		},
