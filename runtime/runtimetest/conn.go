@@ -277,6 +277,7 @@ func checkPut(t *connTest) {
 
 func checkPutError(t *connTest) {
 	name, broken := path.Join(t.dir, "file"), errors.New("broken")
+	t.must(t.conn.Run(t.Context(), runtime.Cmd{Args: []string{"mkdir", "-p", t.dir}}))
 	for _, old := range []string{"", "old"} {
 		if old != "" {
 			t.must(t.conn.Put(t.Context(), name, 0o600, strings.NewReader(old)))

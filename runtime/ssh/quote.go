@@ -8,17 +8,25 @@ import (
 	"github.com/aifb/aifb/runtime"
 )
 
-// commandLine returns what makes the login shell on the other side, whichever it is, run exactly args.
+// mark is a line that comes before what a command prints: login shells may print something of their own. begin prints it
+// on stdout and stderr. It must not be in the text of begin, which a shell may show as it runs it.
+const (
+	mark  = "aifb:begin\n"
+	begin = "echo aifb:begin; echo aifb:begin >&2; "
+)
+
+// commandLine returns what makes the login shell on the other side, whichever it is, print the mark and run exactly
+// args.
 //
 // A line in which nothing but plain single quotes is special means the same to sh, csh and fish. Any other is handed
 // to a POSIX shell in a form that no shell changes: each byte that one could interpret as an octal escape of printf.
 func commandLine(args []string) (string, error) {
-	line := "exec " + runtime.Quote(args...)
+	line := runtime.Quote(args...)
 	if strings.IndexByte(line, 0) >= 0 {
 		return "", errors.New("an argument has a NUL byte")
 	}
 	if strings.IndexFunc(line, func(r rune) bool { return r < ' ' || r > '~' || r == '\\' || r == '!' }) < 0 {
-		return line, nil
+		return "exec /bin/sh -c '" + begin + `exec "$@"' sh ` + line, nil
 	}
 	var b strings.Builder
 	for i := range len(line) {
@@ -31,5 +39,5 @@ func commandLine(args []string) (string, error) {
 			fmt.Fprintf(&b, `\%03o`, c)
 		}
 	}
-	return `exec /bin/sh -c 'eval "$(printf "` + b.String() + `")"'`, nil
+	return "exec /bin/sh -c '" + begin + `eval "exec $(printf "` + b.String() + `")"'`, nil
 }

@@ -1,6 +1,7 @@
 package ssh
 
 import (
+	"bytes"
 	"context"
 	"io"
 	"sync"
@@ -55,6 +56,30 @@ func (s *streams) write(w *io.Writer, p []byte) (int, error) {
 	if _, err := (*w).Write(p); err != nil {
 		*w = nil
 		s.failed(err)
+	}
+	return len(p), nil
+}
+
+// A beginning passes to w what follows the mark.
+type beginning struct {
+	w      func(p []byte) (int, error)
+	begun  bool
+	before []byte // the last of what came before it
+}
+
+func (b *beginning) Write(p []byte) (int, error) {
+	if b.begun {
+		return b.w(p)
+	}
+	b.before = append(b.before, p...)
+	if i := bytes.Index(b.before, []byte(mark)); i >= 0 {
+		b.begun = true
+		if rest := b.before[i+len(mark):]; len(rest) > 0 {
+			b.w(rest) // which never fails
+		}
+		b.before = b.before[:i]
+	} else if over := len(b.before) - stderrTail; over > 0 {
+		b.before = append(b.before[:0], b.before[over:]...)
 	}
 	return len(p), nil
 }
