@@ -189,9 +189,11 @@ func (c *Conn) run(ctx context.Context, line string, cmd runtime.Cmd, out *strea
 	defer close(ended)
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	defer context.AfterFunc(ctx, func() { terminate(s, ended) })()
+	var pid atomic.Pointer[string]
+	defer context.AfterFunc(ctx, func() { terminate(l, s, &pid, ended) })()
 	out.failed = cancel
-	stdout, stderr := &beginning{w: out.writeStdout}, &beginning{w: out.writeStderr}
+	stdout := &beginning{w: out.writeStdout, begun: func(p string) { pid.Store(&p) }}
+	stderr := &beginning{w: out.writeStderr, begun: func(string) {}}
 	s.Stdout, s.Stderr = stdout, stderr
 	stdin, err := s.StdinPipe()
 	if err != nil {
@@ -213,7 +215,7 @@ func (c *Conn) run(ctx context.Context, line string, cmd runtime.Cmd, out *strea
 		return context.Cause(ctx)
 	case err != nil && !errors.As(err, &exit):
 		return c.lost(l, cmd.Args[0], err)
-	case !stdout.begun || !stderr.begun:
+	case !stdout.passed || !stderr.passed:
 		return runtime.Faultf(runtime.FaultInfra, fmt.Sprintf("compare with: ssh %s true", c.name),
 			"ssh %s: %s: the login shell did not run it; it said %q", c.name, cmd.Args[0], bytes.TrimSpace(append(stdout.before, stderr.before...)))
 	case exit != nil:
@@ -222,20 +224,39 @@ func (c *Conn) run(ctx context.Context, line string, cmd runtime.Cmd, out *strea
 	return nil
 }
 
-// terminate ends the command of a session, or at least the session: a server may not pass signals on, and a shell that
-// is about to start a program may miss one.
-func terminate(s *xssh.Session, ended <-chan struct{}) {
-	for range 2 {
-		s.Signal(xssh.SIGTERM)
-		timer := time.NewTimer(grace / 4)
-		select {
-		case <-ended:
-			timer.Stop()
-			return
-		case <-timer.C:
-		}
+// terminate ends the command of a session, or at least the session. Servers before OpenSSH 7.9 pass no signals on, and
+// others pass none on to root; a shell that is about to start a program may miss one. Hence a command to kill it, for
+// which there may be no other session.
+func terminate(l *link, s *xssh.Session, pid *atomic.Pointer[string], ended <-chan struct{}) {
+	defer s.Close()
+	s.Signal(xssh.SIGTERM)
+	if happens(ended, grace/4) || pid.Load() == nil {
+		return
 	}
-	s.Close()
+	other, err := l.NewSession()
+	if err != nil {
+		return
+	}
+	defer other.Close()
+	killed := make(chan struct{})
+	go func() {
+		other.Run("exec /bin/sh -c 'kill -TERM -" + *pid.Load() + "'")
+		close(killed)
+	}()
+	happens(killed, grace/4)
+	happens(ended, grace/4)
+}
+
+// happens waits for done, and reports whether it came within d.
+func happens(done <-chan struct{}, d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-done:
+		return true
+	case <-timer.C:
+		return false
+	}
 }
 
 // lost explains why a command ended without an exit code: most often because the connection did.

@@ -55,16 +55,7 @@ func (l *link) wait() {
 }
 
 // dead reports whether the connection is lost, or about to be: what used it may notice first.
-func (l *link) dead() bool {
-	timer := time.NewTimer(time.Second)
-	defer timer.Stop()
-	select {
-	case <-l.gone:
-		return true
-	case <-timer.C:
-		return false
-	}
-}
+func (l *link) dead() bool { return happens(l.gone, time.Second) }
 
 func (l *link) lost() bool {
 	select {

@@ -3,17 +3,18 @@ package ssh
 import (
 	"errors"
 	"fmt"
+	"regexp"
 	"strings"
 
 	"github.com/aifb/aifb/runtime"
 )
 
-// mark is a line that comes before what a command prints: login shells may print something of their own. begin prints it
-// on stdout and stderr. It must not be in the text of begin, which a shell may show as it runs it.
-const (
-	mark  = "aifb:begin\n"
-	begin = "echo aifb:begin; echo aifb:begin >&2; "
-)
+// begin prints a line, the mark, before what a command prints: login shells may print something of their own. The line
+// has the process id of the command, which is also that of its process group. A shell that shows begin as it runs it
+// does not show the mark.
+const begin = "echo aifb:begin $$; echo aifb:begin $$ >&2; "
+
+var mark = regexp.MustCompile(`aifb:begin ([0-9]+)\n`)
 
 // commandLine returns what makes the login shell on the other side, whichever it is, print the mark and run exactly
 // args.

@@ -16,7 +16,7 @@ func TestCommandLine(t *testing.T) {
 		{[]string{"echo", "\x00"}, ""},
 	} {
 		if test.want != "" {
-			test.want = "exec /bin/sh -c 'echo aifb:begin; echo aifb:begin >&2; " + test.want
+			test.want = "exec /bin/sh -c 'echo aifb:begin $$; echo aifb:begin $$ >&2; " + test.want
 		}
 		if got, err := commandLine(test.args); got != test.want || (err != nil) != (test.want == "") {
 			t.Errorf("%q:\ngot  %s, %v\nwant %s", test.args, got, err, test.want)

@@ -1,7 +1,6 @@
 package ssh
 
 import (
-	"bytes"
 	"context"
 	"io"
 	"sync"
@@ -63,21 +62,23 @@ func (s *streams) write(w *io.Writer, p []byte) (int, error) {
 // A beginning passes to w what follows the mark.
 type beginning struct {
 	w      func(p []byte) (int, error)
-	begun  bool
-	before []byte // the last of what came before it
+	begun  func(pid string) // is called once
+	passed bool
+	before []byte // the last of what came before the mark
 }
 
 func (b *beginning) Write(p []byte) (int, error) {
-	if b.begun {
+	if b.passed {
 		return b.w(p)
 	}
 	b.before = append(b.before, p...)
-	if i := bytes.Index(b.before, []byte(mark)); i >= 0 {
-		b.begun = true
-		if rest := b.before[i+len(mark):]; len(rest) > 0 {
+	if m := mark.FindSubmatchIndex(b.before); m != nil {
+		b.passed = true
+		b.begun(string(b.before[m[2]:m[3]]))
+		if rest := b.before[m[1]:]; len(rest) > 0 {
 			b.w(rest) // which never fails
 		}
-		b.before = b.before[:i]
+		b.before = nil
 	} else if over := len(b.before) - stderrTail; over > 0 {
 		b.before = append(b.before[:0], b.before[over:]...)
 	}
