@@ -17,9 +17,10 @@ import (
 // Where there is no SFTP, files go through commands that every POSIX system has.
 
 // catPut writes its stdin to the temporary file $2, in the directory $1, and renames it to $3, with the permissions $4.
-// The stdin ends with the mark $5: without it, the connection broke, and what is there is a part only.
+// The stdin ends with the mark $5: without it, the connection broke, and what is there is a part only. Nobody hears the
+// complaint then: the pipe is broken too, and must not kill what is to clean up.
 const catPut = `trap 'rm -f "$2"' 0
-trap 'exit 129' 1; trap 'exit 130' 2; trap 'exit 143' 15
+trap 'exit 129' 1; trap 'exit 130' 2; trap '' 13; trap 'exit 143' 15
 if [ -d "$3" ]; then echo "$3: is a directory" >&2; exit 1; fi
 mkdir -p "$1" && umask 077 && cat >"$2" || exit
 if [ "$(tail -c ${#5} "$2" | tr -d '\000')" != "$5" ]; then echo "the connection broke" >&2; exit 1; fi

@@ -233,7 +233,7 @@ func terminate(l *link, s *xssh.Session, pid *atomic.Pointer[string], ended <-ch
 	if happens(ended, grace/4) || pid.Load() == nil {
 		return
 	}
-	other, err := l.NewSession()
+	other, err := l.another()
 	if err != nil {
 		return
 	}

@@ -64,19 +64,50 @@ func TestShells(t *testing.T) {
 			}
 			t.Parallel()
 			c, _ := connect(t, func(s *server) { s.shell = path })
-			if got, err := runtime.Output(t.Context(), c, append([]string{"printf", "<%s>"}, args...)...); got != want || err != nil {
-				t.Errorf("all at once: %q, %v", got, err)
-			}
-			for _, arg := range args {
-				if got, err := runtime.Output(t.Context(), c, "printf", "<%s>", arg); got != "<"+arg+">" || err != nil {
-					t.Errorf("%q: %q, %v", arg, got, err)
-				}
-			}
-			err = c.Run(t.Context(), runtime.Cmd{Args: []string{"/bin/sh", "-c", "echo oh! >&2; exit 3"}})
-			if exit := (*runtime.ExitError)(nil); !errors.As(err, &exit) || exit.Code != 3 || exit.Stderr != "oh!\n" {
-				t.Errorf("exit: %v", err)
-			}
+			checkShell(t, c, args, want)
+			c, _ = connect(t, func(s *server) { s.shell = noisy(t, path) })
+			checkShell(t, c, args, want)
 		})
+	}
+}
+
+func checkShell(t *testing.T, c *ssh.Conn, args []string, want string) {
+	if got, err := runtime.Output(t.Context(), c, append([]string{"printf", "<%s>"}, args...)...); got != want || err != nil {
+		t.Errorf("all at once: %q, %v", got, err)
+	}
+	for _, arg := range args {
+		if got, err := runtime.Output(t.Context(), c, "printf", "<%s>", arg); got != "<"+arg+">" || err != nil {
+			t.Errorf("%q: %q, %v", arg, got, err)
+		}
+	}
+	var stderr strings.Builder
+	err := c.Run(t.Context(), runtime.Cmd{Args: []string{"/bin/sh", "-c", "echo oh! >&2; exit 3"}, Stderr: &stderr})
+	if exit := (*runtime.ExitError)(nil); !errors.As(err, &exit) || exit.Code != 3 || exit.Stderr != "oh!\n" || stderr.String() != "oh!\n" {
+		t.Errorf("exit: %v, stderr %q", err, stderr.String())
+	}
+}
+
+// noisy makes a shell that says something before it does what it is told, and shows that.
+func noisy(t *testing.T, shell string) string {
+	return executable(t, fmt.Sprintf("#!/bin/sh\necho Welcome to the cluster; printf %%s \"+ $*\"; echo 'quota: 90%%' >&2; echo \"+ $*\" >&2\nexec %s \"$@\"\n", shell))
+}
+
+func executable(t *testing.T, script string) string {
+	t.Helper()
+	name := writeFile(t, "shell", script)
+	if err := os.Chmod(name, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	return name
+}
+
+// TestNoShell is about accounts that may not run commands.
+func TestNoShell(t *testing.T) {
+	t.Parallel()
+	for _, code := range []int{0, 1} {
+		script := fmt.Sprintf("#!/bin/sh\necho This account is not available.\nexit %d\n", code)
+		c, _ := connect(t, func(s *server) { s.shell = executable(t, script) })
+		wantError(t, run(t, c), `true: the login shell did not run it; it said "This account is not available."`, "ssh test true")
 	}
 }
 
@@ -304,6 +335,37 @@ func TestMute(t *testing.T) {
 		t.Errorf("got %v, want %v", err, enough)
 	}
 }
+
+// TestCutPut cuts the connection while a file is written without SFTP: the end of what came is not the end of the file.
+func TestCutPut(t *testing.T) {
+	t.Parallel()
+	c, s := connect(t, func(s *server) { s.noFiles = true })
+	dir := t.TempDir()
+	name := filepath.Join(dir, "file")
+	if err := c.Put(t.Context(), name, 0o600, strings.NewReader("old")); err != nil {
+		t.Fatal(err)
+	}
+	n := 0
+	err := c.Put(t.Context(), name, 0o600, readFunc(func(p []byte) (int, error) {
+		if n++; n == 50 {
+			s.drop()
+		}
+		return len(p), nil
+	}))
+	if runtime.FaultOf(err) != runtime.FaultInfra {
+		t.Errorf("got %v", err)
+	}
+	s.commands.Wait()
+	files, err := os.ReadDir(dir)
+	if text, _ := os.ReadFile(name); string(text) != "old" || err != nil || len(files) != 1 {
+		t.Errorf("%d bytes, %v, %v", len(text), files, err)
+	}
+}
+
+// A readFunc is an io.Reader.
+type readFunc func(p []byte) (int, error)
+
+func (f readFunc) Read(p []byte) (int, error) { return f(p) }
 
 func TestGetGrowingFile(t *testing.T) {
 	t.Parallel()

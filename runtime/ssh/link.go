@@ -32,9 +32,10 @@ type link struct {
 }
 
 const (
-	maxSessions = 7               // that we ask for; most servers allow 10
-	tryAgain    = 5 * time.Second // between attempts to go beyond the limit, which may be too low by a mistake
-	patience    = time.Minute     // how long a command may have the only session while others wait
+	maxSessions = 7                     // that we ask for; most servers allow 10
+	firstPause  = 10 * time.Millisecond // after a refusal; the server may just not have noticed that a session has ended
+	tryAgain    = 5 * time.Second       // between attempts to go beyond the limit, which may be too low by a mistake
+	patience    = time.Minute           // how long a command may have the only session while others wait
 )
 
 func newLink(client *xssh.Client) *link {
@@ -78,7 +79,7 @@ var errGone = errors.New("connection lost")
 // session opens a session, for which it may have to wait until others end. Whoever has it gives it back.
 func (l *link) session(ctx context.Context) (*xssh.Session, error) {
 	began := time.Now()
-	for pause := 100 * time.Millisecond; ; pause = min(2*pause, tryAgain) {
+	for pause := firstPause; ; pause = min(2*pause, tryAgain) {
 		if err := l.take(ctx, began); err != nil {
 			return nil, err
 		}
@@ -139,6 +140,22 @@ func (l *link) attempt() (s *xssh.Session, freed <-chan struct{}, err error) {
 		l.sftp.giveUp()
 	}
 	return nil, l.freed, err
+}
+
+// another opens a session beyond those that are counted, if the server has one to spare within a short time.
+func (l *link) another() (*xssh.Session, error) {
+	for pause := firstPause; ; pause *= 2 {
+		s, err := l.NewSession()
+		if !refused(err) || pause > grace/8 {
+			return s, err
+		}
+		l.mu.Lock()
+		l.sftp.giveUp()
+		l.mu.Unlock()
+		if happens(l.gone, pause) {
+			return nil, errGone
+		}
+	}
 }
 
 // giveBack closes a session.

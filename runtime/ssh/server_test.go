@@ -33,6 +33,8 @@ type server struct {
 	user        xssh.PublicKey // who may log in
 	auth        func(*xssh.ServerConfig)
 	work        sync.WaitGroup
+	serving     sync.WaitGroup // those of work that have a connection
+	commands    sync.WaitGroup // and that run a command
 
 	mu     sync.Mutex
 	conns  map[net.Conn]bool
@@ -101,6 +103,8 @@ func (s *server) knownHosts() string {
 }
 
 func (s *server) serve(conn net.Conn) {
+	s.serving.Add(1)
+	defer s.serving.Done()
 	s.mu.Lock()
 	s.conns[conn] = true
 	s.mu.Unlock()
@@ -219,6 +223,8 @@ func (s *server) session(nc xssh.NewChannel) {
 
 // exec runs a command, to which the client may send signals, as the leader of a process group.
 func (s *server) exec(ch xssh.Channel, requests <-chan *xssh.Request, line string) {
+	s.commands.Add(1)
+	defer s.commands.Done()
 	cmd := exec.Command(s.shell, "-c", line)
 	cmd.Stdout, cmd.Stderr = ch, ch.Stderr()
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}

@@ -99,7 +99,6 @@ func TestSSHD(t *testing.T) {
 	t.Parallel()
 	for name, config := range map[string]string{
 		"as it comes":  "Subsystem sftp internal-sftp\n",
-		"no sftp":      "",
 		"broken sftp":  "Subsystem sftp /no/such/sftp-server\n",
 		"two sessions": "Subsystem sftp internal-sftp\nMaxSessions 2\n",
 	} {
