@@ -43,11 +43,15 @@ func New(conn runtime.Conn, name string) *Scheduler {
 	return &Scheduler{conn: conn, name: name, submitting: make(chan struct{}, 1)}
 }
 
-// idPattern is what sbatch --parsable prints, and what a runtime.JobID of this package is: the job's number and, if the
-// job is on another cluster than the login node's own, that cluster's name. It means the same to Go and to grep -E.
+// idPattern is what sbatch --parsable prints. It means the same to Go and to grep -E.
 const idPattern = `^[1-9][0-9]{0,9}(;[^[:space:]]+)?$`
 
-var idForm = regexp.MustCompile(idPattern)
+// A runtime.JobID of this package is the job's number, of a task of an array with the task's, and, if the job is on
+// another cluster than the login node's own, that cluster's name: 100, 100_7, 100;alpha, 100_7;alpha.
+var (
+	idForm     = regexp.MustCompile(`^[1-9][0-9]{0,9}(_[0-9]{1,9})?(;[^[:space:]]+)?$`)
+	sbatchForm = regexp.MustCompile(idPattern)
+)
 
 // byCluster sorts the ids by cluster ("" is the login node's own) into numbers. What is no id of ours is left out.
 func byCluster(ids []runtime.JobID) map[string][]string {

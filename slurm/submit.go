@@ -140,7 +140,7 @@ func killed(code int) bool { return code > 128 && code < 255 }
 func parseID(out string) runtime.JobID {
 	id := ""
 	for line := range strings.Lines(out) {
-		if line = strings.TrimSuffix(line, "\n"); idForm.MatchString(line) {
+		if line = strings.TrimSuffix(line, "\n"); sbatchForm.MatchString(line) {
 			id = line
 		}
 	}
