@@ -6,17 +6,117 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"path"
 	"path/filepath"
+	"slices"
 	"strings"
+	"time"
 )
+
+// collectTries is how often the files of an ended job are fetched before those that a shared file system does not
+// show, or an error that does not go away, are given up.
+const collectTries = 5
+
+// A collector brings the files of ended jobs here, those of many jobs at once, and tries again the jobs that the
+// infrastructure failed.
+type collector struct {
+	*Session
+	tries map[string]int // to fetch the files of a job, by token
+}
+
+// run collects until ctx ends.
+func (c *collector) run(ctx context.Context) {
+	for wait := time.Duration(0); ; {
+		var ended []JobState
+		err := c.awaitAnyway(ctx, func(st *RunState) (bool, error) {
+			ended = nil
+			for _, j := range st.Jobs {
+				if j.ID != "" && j.Status.State == Ended && j.Collected == nil {
+					ended = append(ended, *j)
+				}
+			}
+			return len(ended) > 0, nil
+		})
+		if err != nil || pause(ctx, wait) != nil {
+			return
+		}
+		wait = 0
+		if !c.collect(ctx, ended) {
+			wait = time.Second
+		}
+	}
+}
+
+// collect fetches the files of jobs, and stores what they measured. It reports whether all were there.
+func (c *collector) collect(ctx context.Context, ended []JobState) (all bool) {
+	err := c.fetch(ctx, ended)
+	if ctx.Err() != nil {
+		return false
+	}
+	all = true
+	var recs []Record
+	var again []string
+	for _, j := range ended {
+		c.tries[j.Job.Token]++
+		if c.tries[j.Job.Token] < collectTries && (err != nil || c.incomplete(j)) {
+			all = false
+			continue
+		}
+		collected, measured := c.collected(j, err)
+		if j.Retried() && !c.isClosing() {
+			measured = nil // it is measured anew
+			again = append(again, j.Job.Name)
+		}
+		recs = append(append(recs, measured...), event(KindJobCollected, j.Job.Name, collected))
+	}
+	for _, j := range ended {
+		if slices.Contains(again, j.Job.Name) {
+			recs = append(recs, event(KindJobIntended, j.Job.Name, retry(j)))
+		}
+	}
+	c.store(ctx, recs...)
+	if len(again) > 0 {
+		c.enqueue(again...)
+	}
+	return all
+}
+
+func (s *Session) isClosing() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.closing
+}
+
+// retryMark is between the name of a job and the number of a later try, in what must differ between them.
+const retryMark = "~"
+
+// retry returns the intent of the next try of a job: the same, but elsewhere.
+func retry(j JobState) Intent {
+	next := j.Intent
+	next.Retry++
+	mark := fmt.Sprintf("%s%d", retryMark, next.Retry)
+	for _, text := range []*string{&next.Job.Token, &next.Job.Dir} {
+		*text = strings.TrimSuffix(*text, fmt.Sprintf("%s%d", retryMark, j.Retry)) + mark
+	}
+	if next.Job.Group != "" { // it comes too late to start with the others
+		next.Job.Env = maps.Clone(next.Job.Env)
+		next.Job.Env["CLIENT_NAME"], next.Job.Env["CLIENT_INDEX"], next.Job.Env["CLIENT_COUNT"] =
+			next.Job.Name, fmt.Sprint(next.Job.Index), fmt.Sprint(next.Job.Count)
+		next.Job.Group, next.Job.Index, next.Job.Count = "", 0, 0
+	}
+	if bad := j.Status.Node; bad != "" && j.Status.Outcome == NodeFailure {
+		next.Job.Needs.Exclude = strings.Trim(next.Job.Needs.Exclude+","+bad, ",")
+	}
+	return next
+}
 
 // fetch brings the directories of the jobs to this machine as one stream.
 func (s *Session) fetch(ctx context.Context, jobs []JobState) error {
-	args := []string{"/bin/sh", "-c", `cd "$1" && shift && tar -cf - -- "$@"`, "sh", s.home.runDir}
+	var names []string
 	for _, j := range jobs {
-		args = append(args, j.Job.Name)
+		names = append(names, path.Base(j.Job.Dir))
 	}
 	r, w := io.Pipe()
 	done := make(chan error, 1)
@@ -25,11 +125,10 @@ func (s *Session) fetch(ctx context.Context, jobs []JobState) error {
 		io.Copy(io.Discard, r) // tar pads its output; and it must not block on a reader that gave up
 		done <- err
 	}()
-	err := s.Target.Conn.Run(ctx, Cmd{Args: args, Stdout: w})
+	err := archive(ctx, s.Target.Conn, s.home.runDir, names, w)
 	w.Close()
 	unpacked := <-done
-	// tar fails if a file changed while it was read, and about a directory that is not there; the rest is good.
-	if exit := (*ExitError)(nil); err != nil && (!errors.As(err, &exit) || exit.Code > 2) {
+	if err != nil {
 		return fmt.Errorf("fetch files: %w", err)
 	}
 	if unpacked != nil {
@@ -80,18 +179,18 @@ func extract(root *os.Root, name string, r io.Reader) error {
 }
 
 // localDir is where the files of a job are on this machine, once they are here.
-func (s *Session) localDir(name string) string { return filepath.Join(s.Files, s.Run, name) }
+func (s *Session) localDir(j Job) string { return filepath.Join(s.Files, s.Run, path.Base(j.Dir)) }
 
 // incomplete reports whether the files of a job whose command came to its end lack the proof of it: a shared file system
 // may show it later.
 func (s *Session) incomplete(j JobState) bool {
-	_, err := os.Stat(filepath.Join(s.localDir(j.Job.Name), FileExit))
+	_, err := os.Stat(filepath.Join(s.localDir(j.Job), FileExit))
 	return err != nil && (j.Status.Outcome == Completed || j.Status.Outcome == Failed)
 }
 
 // collected reads the measurements of a job from its files, which are here unless fetchErr says why not.
 func (s *Session) collected(j JobState, fetchErr error) (Collected, []Record) {
-	c := Collected{Dir: s.localDir(j.Job.Name)}
+	c := Collected{Dir: s.localDir(j.Job)}
 	if fetchErr != nil {
 		c.Problem = fetchErr.Error()
 		return c, nil
@@ -100,6 +199,7 @@ func (s *Session) collected(j JobState, fetchErr error) (Collected, []Record) {
 	if err != nil {
 		c.Problem = err.Error()
 	}
+	measured = append(measured, lateness(&j)...)
 	recs := make([]Record, 0, len(measured))
 	for _, m := range measured {
 		for k, v := range j.Labels {

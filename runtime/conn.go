@@ -3,9 +3,7 @@ package runtime
 import (
 	"bytes"
 	"context"
-	"fmt"
 	"io"
-	"strconv"
 )
 
 // Output runs a command and returns what it printed.
@@ -15,40 +13,24 @@ func Output(ctx context.Context, c Conn, args ...string) (string, error) {
 	return out.String(), err
 }
 
-// readFiles prints, for each file, its size and a newline, or "-", and then its content. head -c bounds what a file that
-// grows in between can do.
-const readFiles = `for f; do
-	if [ -f "$f" ] && n=$(wc -c <"$f"); then
-		n=$((n)); echo "$n"; head -c "$n" "$f"
-	else
-		echo -
-	fi
-done`
+// A Machine is a Conn to a machine that has no shell, because it is simulated. What a session does on other machines by
+// shell programs (see machine.go), it asks such a one for.
+type Machine interface {
+	Conn
 
-// ReadFiles returns the contents of the named small files by one command. A file that is not there has no entry.
-func ReadFiles(ctx context.Context, c Conn, names ...string) (map[string][]byte, error) {
-	if len(names) == 0 {
-		return nil, nil
-	}
-	var out bytes.Buffer
-	err := c.Run(ctx, Cmd{Args: append([]string{"/bin/sh", "-c", readFiles, "sh"}, names...), Stdout: &out})
-	if err != nil {
-		return nil, err
-	}
-	files := make(map[string][]byte)
-	for _, name := range names {
-		line, err := out.ReadString('\n')
-		if err != nil {
-			return nil, fmt.Errorf("read %s: %w", name, io.ErrUnexpectedEOF)
-		}
-		if line == "-\n" {
-			continue
-		}
-		n, err := strconv.Atoi(line[:len(line)-1])
-		if err != nil || n < 0 || n > out.Len() {
-			return nil, fmt.Errorf("read %s: unexpected answer %q", name, line)
-		}
-		files[name] = bytes.Clone(out.Next(n))
-	}
-	return files, nil
+	// Host returns the user's home directory, and the operating system and the architecture as GOOS and GOARCH name
+	// them.
+	Host(ctx context.Context) (home, os, arch string, err error)
+
+	// Archive writes the named directories below dir to w, as one tar stream with names relative to dir. Those that
+	// are not there it leaves out.
+	Archive(ctx context.Context, dir string, names []string, w io.Writer) error
+
+	// RemoveAll removes a directory and all that is below it. That there is none is no error.
+	RemoveAll(ctx context.Context, dir string) error
+
+	// Watch writes to w a line with a dot, then the lines by which the jobs below a run's directory say that they
+	// started and ended: at once those that nobody has seen yet, and each further one when it comes. It returns when
+	// ctx ends, with its cause, or when the connection is lost. As long as it runs, the lease of the run's jobs does.
+	Watch(ctx context.Context, runDir string, w io.Writer) error
 }

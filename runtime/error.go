@@ -75,11 +75,15 @@ type CommandError struct {
 
 func (e *CommandError) Error() string { return e.Command + ": " + e.Text }
 
-// ClassOf returns the class of an error of a scheduler. What is not the failure of one of its commands is a lost
-// connection, or a lost answer: nobody knows.
+// ClassOf returns the class of an error of a scheduler. What is not the failure of one of its commands, nor the recipe's
+// to mend, is a lost connection or a lost answer: nobody knows.
 func ClassOf(err error) Class {
 	if e := (*CommandError)(nil); errors.As(err, &e) && e.Class != "" {
 		return e.Class
+	}
+	switch FaultOf(err) {
+	case FaultRun, FaultRecipe, FaultUsage:
+		return Permanent
 	}
 	return Ambiguous
 }
@@ -89,11 +93,15 @@ type JobError struct {
 	Name   string
 	ID     JobID
 	Status Status
+	Tries  int    // of which this was the last; 0 and 1: it was the only one
 	Log    string // its last lines
 }
 
 func (e *JobError) Error() string {
 	msg := fmt.Sprintf("%s (job %s) %s", e.Name, e.ID, describeEnd(e.Status))
+	if e.Tries > 1 {
+		msg += fmt.Sprintf(", the last of %d tries", e.Tries)
+	}
 	if e.Log != "" {
 		msg += "; its last lines:\n" + indent(e.Log, "  | ")
 	}

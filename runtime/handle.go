@@ -51,6 +51,9 @@ func (h *Handle) String() string {
 	j := h.State()
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s %s: %s", h.Role, h.Name, j.String())
+	if j.Live() {
+		h.session.view(func(st *RunState) { b.WriteString(st.Stale()) })
+	}
 	if n := len(h.jobs); n > 1 {
 		fmt.Fprintf(&b, " (%d jobs)", n)
 	} else if j.ID != "" {
@@ -74,7 +77,11 @@ func (j *JobState) String() string {
 		return "pending (" + j.Status.Reason + ")"
 	case j.Status.State == Pending:
 		return "pending"
-	case j.Status.State == Unknown:
+	case j.Held != nil && j.ID == "":
+		return "held back (" + j.Held.Error + ")"
+	case j.ID == "":
+		return "to be submitted"
+	case j.Status.State == Unknown && j.Started == nil:
 		return "submitted"
 	}
 	where := j.Host()
@@ -85,6 +92,24 @@ func (j *JobState) String() string {
 		return "answers at " + where
 	}
 	return strings.TrimSpace("running on " + where)
+}
+
+// Stale says since when nothing is known of the target, such as ", as of 2m ago", or is "".
+func (s *RunState) Stale() string {
+	if s.LostSince.IsZero() {
+		return ""
+	}
+	return fmt.Sprintf(", as of %v ago", time.Since(s.LostSince).Round(time.Second))
+}
+
+// JobID returns the scheduler's id of the handle's first job, as soon as it is known. Of one that was refused it is "".
+func (h *Handle) JobID(ctx context.Context) (id JobID, err error) {
+	err = h.session.await(ctx, func(st *RunState) (bool, error) {
+		j := st.Job(h.jobs[0])
+		id = j.ID
+		return !j.Waiting(), nil
+	})
+	return id, err
 }
 
 // Elapsed is how long the handle's jobs have been running, or ran, from the first start to the last end.
@@ -110,8 +135,6 @@ func (h *Handle) Elapsed() time.Duration {
 	}
 	return max(last.Sub(first), 0)
 }
-
-func seconds(t float64) time.Time { return time.UnixMicro(int64(t * 1e6)) }
 
 // Measurements returns what the handle's jobs measured, as far as w selects it.
 func (h *Handle) Measurements(w Where) []Record {

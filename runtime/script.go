@@ -132,8 +132,8 @@ now() { # seconds since 1970; not every date has fractions
 record() { # start|exit JSON: into the file of that name, whole or not at all, and to whoever watches the run
 	printf '%s\n' "$2" >"$dir/$1.json.tmp" && mv -f "$dir/$1.json.tmp" "$dir/$1.json"
 	[ -d "$run/.events" ] || return 0
-	printf '{"job":"%s","%s":%s}\n' "$name" "$1" "$2" >"$run/.events/.$name.$1" &&
-		mv -f "$run/.events/.$name.$1" "$run/.events/$name.$1"
+	printf '{"job":"%s","%s":%s}\n' "${dir##*/}" "$1" "$2" >"$run/.events/.${dir##*/}.$1" &&
+		mv -f "$run/.events/.${dir##*/}.$1" "$run/.events/${dir##*/}.$1"
 }
 leave() { # CODE SIGNAL
 	[ -z "$watchdog" ] || kill "$watchdog" 2>/dev/null
@@ -183,7 +183,7 @@ const scriptBarrier = `barrier() { # DIRECTORY COUNT
 		}
 		sleep 0.2 2>/dev/null || { sleep 1; tries=$((tries + 4)); }
 	done
-	sleep "$(echo "$at $(now)" | awk '{ printf "%.3f", $1 > $2 ? $1 - $2 : 0 }')"
+	sleep "$(echo "$at $(now)" | awk '{ s = $1 - $2; if (s < 0) s = 0; printf "%.3f", s }')"
 	late=$(echo "$at $(now)" | awk '{ printf "%.6f", $2 - $1 }')
 }
 `

@@ -20,13 +20,19 @@ import (
 
 // memory is a store that forgets.
 type memory struct {
-	mu   sync.Mutex
-	recs []runtime.Record
+	mu    sync.Mutex
+	recs  []runtime.Record
+	fails func() error // what an append fails with now
 }
 
 func (m *memory) Append(_ context.Context, recs ...runtime.Record) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	if m.fails != nil {
+		if err := m.fails(); err != nil {
+			return err
+		}
+	}
 	m.recs = append(m.recs, recs...)
 	return nil
 }
@@ -227,7 +233,7 @@ func TestSessionRun(t *testing.T) {
 			kinds = append(kinds, strings.TrimSpace(r.Source+" "+string(r.Kind)))
 		}
 		want := "run_started, db job_intended, db job_submitted, db job_status, db job_started, db job_status, " +
-			"client-1 job_intended, client-1 job_submitted, client-1 job_started, client-1 job_status, client-1 job_status, " +
+			"client-1 job_intended, client-1 job_submitted, client-1 job_started, client-1 job_status, client-1 job_exited, client-1 job_status, " +
 			"client-1 measurement, client-1 job_collected, db job_stopping, db job_status, db job_collected, run_ended"
 		if got := strings.Join(kinds, ", "); got != want {
 			t.Errorf("records:\n got %s\nwant %s", got, want)
@@ -249,6 +255,79 @@ func start(t *testing.T, s *runtime.Session, name string) *runtime.Handle {
 		t.Fatal(err)
 	}
 	return h
+}
+
+// A store that is full from some append on ends the run, wherever it is, and nothing is left running. If there is room
+// again when the run has ended, the store has all of it.
+func TestSessionStoreFails(t *testing.T) {
+	full := runtime.Faultf(runtime.FaultInfra, "free space", "the disk is full")
+	recipe := func(ctx context.Context, s *runtime.Session) error {
+		h, err := s.Job(ctx, command("x"))
+		if err != nil {
+			return err
+		}
+		if err := s.Record(ctx, runtime.Deed{}, runtime.Measurement{Metric: "m"}); err != nil {
+			return err
+		}
+		return s.WaitDone(ctx, runtime.Wait{}, h)
+	}
+	for room := range 7 { // appends; with one more there is room for all
+		for _, again := range []bool{false, true} {
+			t.Run(fmt.Sprint(room, again), func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					c := &cluster{plays: map[string]play{"job-1": {run: time.Hour, outcome: runtime.Completed}}}
+					s, store := session(t, c)
+					appends, closing := 0, false
+					store.fails = func() error {
+						if appends++; appends > room && !(closing && again) {
+							return full
+						}
+						return nil
+					}
+					err := recipe(t.Context(), s)
+					broken := err != nil
+					closing = true
+					_, closeErr := s.Close(context.Background(), err, false)
+					if broken && !errors.Is(err, full) {
+						t.Errorf("the recipe ended with %v", err)
+					}
+					if !broken && !again && !errors.Is(closeErr, full) || broken && closeErr != nil {
+						t.Errorf("the recipe's error is %v, that of Close %v", err, closeErr)
+					}
+					for id, j := range c.jobs {
+						if j.status().State != runtime.Ended {
+							t.Errorf("job %s is left", id)
+						}
+					}
+					if left, _ := filepath.Glob(filepath.Join(s.Target.Dir, "runs", "*")); len(left) > 0 {
+						t.Errorf("left on the target: %v", left)
+					}
+					if again {
+						checkComplete(t, store.recs)
+					}
+				})
+			})
+		}
+	}
+}
+
+// checkComplete folds records, which have to be of a run that has ended, and all of its jobs have.
+func checkComplete(t *testing.T, recs []runtime.Record) {
+	t.Helper()
+	var st runtime.RunState
+	for _, rec := range recs {
+		if err := st.Apply(rec); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if st.End == nil {
+		t.Error("the store does not know that the run has ended")
+	}
+	for _, j := range st.Jobs {
+		if j.Live() {
+			t.Errorf("the store has %s as %v", j.Job.Name, j)
+		}
+	}
 }
 
 func TestSessionOutcomes(t *testing.T) {
@@ -329,7 +408,8 @@ func TestSessionServiceDies(t *testing.T) {
 // A client whose service is gone fails at once, and says why.
 func TestSessionServiceDiesUnderClient(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s, _ := session(t, &cluster{plays: map[string]play{"db": {run: time.Minute, outcome: runtime.NodeFailure, silent: true}, "client-1": {}}})
+		c := &cluster{plays: map[string]play{"db": {run: time.Minute, outcome: runtime.NodeFailure, silent: true}, "client-1": {}}}
+		s, _ := session(t, c)
 		spec := runtime.ServiceSpec{JobSpec: command("serve")}
 		spec.Name = "db"
 		db, _ := s.Service(t.Context(), spec)
@@ -341,23 +421,30 @@ func TestSessionServiceDiesUnderClient(t *testing.T) {
 		if want := "client-1 cannot go on: db (job 100) ended with its node on n1"; fmt.Sprint(err) != want {
 			t.Errorf("error %q, want %q", err, want)
 		}
-		if stopped := finish(t, s, err); !slices.Equal(stopped, []string{"client-1"}) {
-			t.Errorf("stopped %v", stopped)
+		if stopped := finish(t, s, err); len(stopped) != 0 || !slices.Equal(c.cancels, []runtime.JobID{"101"}) {
+			t.Errorf("stopped %v at the end, and %v in all; want the client at once", stopped, c.cancels)
 		}
 	})
 }
 
 func TestSessionRefused(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		refusal := runtime.Faultf(runtime.FaultRun, "did you mean gpu?", "sbatch: invalid partition specified: gpuu")
-		s, _ := session(t, &cluster{plays: map[string]play{"j": {refuse: refusal}}})
-		spec := command("x")
-		spec.Name = "j"
-		_, err := s.Job(t.Context(), spec)
-		if want := "start j: sbatch: invalid partition specified: gpuu"; fmt.Sprint(err) != want || runtime.HintOf(err) != "did you mean gpu?" {
-			t.Errorf("error %q, hint %q", err, runtime.HintOf(err))
+		refusal := runtime.Faultf(runtime.FaultRun, "did you mean gpu?", "%w",
+			&runtime.CommandError{Command: "sbatch", Text: "invalid partition specified: gpuu", Class: runtime.Permanent})
+		s, _ := session(t, &cluster{plays: map[string]play{"j": {refuse: refusal}, "j-2": {refuse: refusal}, "j-3": {refuse: refusal}}})
+		for _, wait := range []func(*runtime.Handle) error{
+			func(h *runtime.Handle) error { return s.Flush(t.Context()) },
+			func(h *runtime.Handle) error { return s.WaitDone(t.Context(), runtime.Wait{}, h) },
+			func(h *runtime.Handle) error { return s.WaitRunning(t.Context(), runtime.Wait{}, h) },
+		} {
+			err := wait(start(t, s, "j"))
+			want := "start j: sbatch: invalid partition specified: gpuu"
+			if got := fmt.Sprint(err); !strings.HasPrefix(got, want[:7]) || !strings.HasSuffix(got, want[7:]) ||
+				runtime.HintOf(err) != "did you mean gpu?" || runtime.FaultOf(err) != runtime.FaultRun {
+				t.Errorf("error %q, hint %q", err, runtime.HintOf(err))
+			}
 		}
-		finish(t, s, err)
+		finish(t, s, nil)
 	})
 }
 
@@ -397,9 +484,8 @@ func TestSessionCancelDuringSubmit(t *testing.T) {
 		s, _ := session(t, c)
 		ctx, cancel := context.WithCancelCause(t.Context())
 		time.AfterFunc(time.Second, func() { cancel(errors.New("interrupted")) })
-		spec := command("x")
-		spec.Name = "j"
-		if _, err := s.Job(ctx, spec); err == nil || !strings.Contains(err.Error(), "interrupted") {
+		h := start(t, s, "j")
+		if err := s.WaitDone(ctx, runtime.Wait{}, h); err == nil || !strings.Contains(err.Error(), "interrupted") {
 			t.Errorf("error %v", err)
 		}
 		if stopped := finish(t, s, context.Cause(ctx)); !slices.Equal(stopped, []string{"j"}) || len(c.cancels) != 1 {

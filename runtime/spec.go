@@ -20,6 +20,9 @@ type JobSpec struct {
 	Env     map[string]string
 	Labels  map[string]string // stored with every measurement of the job
 	Metrics []Metric          // how to read measurements from what the job prints or writes
+	Retries int               // how often to try again, on other nodes, when the infrastructure fails
+	Lease   time.Duration     // it ends if the run is not heard of for that long; 0: at its time limit
+	Deed    Deed              `json:"-"` // that starts it
 	Resources
 }
 
@@ -72,7 +75,7 @@ var (
 func (s *JobSpec) validate() error {
 	var errs []error
 	bad := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
-	if !nameForm.MatchString(s.Name) {
+	if s.Name != "" && !nameForm.MatchString(s.Name) {
 		bad("name: %q is not a name: letters, digits, dot, dash and underscore, at most 64", s.Name)
 	}
 	if s.Command == "" && len(s.Args) == 0 && s.Image == "" {
@@ -83,7 +86,7 @@ func (s *JobSpec) validate() error {
 			bad("env: %q is not the name of an environment variable", k)
 		}
 	}
-	for field, n := range map[string]int{"nodes": s.Nodes, "tasks": s.Tasks, "cpus": s.CPUs, "gpus": s.GPUs} {
+	for field, n := range map[string]int{"nodes": s.Nodes, "tasks": s.Tasks, "cpus": s.CPUs, "gpus": s.GPUs, "retries": s.Retries} {
 		if n < 0 {
 			bad("%s: %d is negative", field, n)
 		}
@@ -163,6 +166,7 @@ func (r Resources) withDefaults(d Resources) Resources {
 		r.Time = d.Time
 	}
 	r.Exclusive = r.Exclusive || d.Exclusive
+	r.Requeue = r.Requeue || d.Requeue
 	r.Modules = slices.Concat(d.Modules, r.Modules)
 	r.Setup = slices.Concat(d.Setup, r.Setup)
 	r.Binds = slices.Concat(d.Binds, r.Binds)

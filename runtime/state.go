@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"slices"
 	"time"
 )
 
@@ -25,18 +26,26 @@ const (
 	KindRunStarted   Kind = "run_started"   // RunStart
 	KindJobIntended  Kind = "job_intended"  // Intent; before it is submitted
 	KindJobSubmitted Kind = "job_submitted" // Submitted
+	KindJobHeld      Kind = "job_held"      // Problem; it is submitted later, because a limit is reached
 	KindJobRefused   Kind = "job_refused"   // Problem
 	KindJobStarted   Kind = "job_started"   // Start; the job's own word
+	KindJobExited    Kind = "job_exited"    // Exit; the job's own word
 	KindJobStatus    Kind = "job_status"    // Status; each change of it
 	KindJobReady     Kind = "job_ready"     // nothing; the service answers
-	KindJobStopping  Kind = "job_stopping"  // nothing; before it is cancelled
+	KindJobStopping  Kind = "job_stopping"  // Problem, or nothing; before it is cancelled
 	KindJobCollected Kind = "job_collected" // Collected; its files and measurements are here
+	KindTargetLost   Kind = "target_lost"   // Problem; what is known of the jobs is from before
+	KindTargetFound  Kind = "target_found"  // nothing; it is known again
+	KindDeed         Kind = "deed"          // Deed; one that starts no job
+	KindRunResumed   Kind = "run_resumed"   // nothing; another process goes on
 	KindRunEnded     Kind = "run_ended"     // RunEnd
 )
 
 // A RunStart says what a run is.
 type RunStart struct {
 	Recipe  string            `json:"recipe"`           // as the user named it
+	Dir     string            `json:"dir,omitempty"`    // where aifb was started: names of files are relative to it
+	Args    []string          `json:"args,omitempty"`   // the recipe's parameters as given, name=value
 	SHA256  string            `json:"sha256,omitempty"` // of the recipe's text
 	Params  map[string]string `json:"params,omitempty"`
 	Target  string            `json:"target"`
@@ -51,6 +60,9 @@ type Intent struct {
 	Labels   map[string]string `json:"labels,omitempty"`
 	Ready    Ready             `json:"ready,omitzero"`
 	Metrics  []Metric          `json:"metrics,omitempty"`
+	Retries  int               `json:"retries,omitempty"` // how often to try again when the infrastructure fails
+	Retry    int               `json:"retry,omitempty"`   // which of the tries it is: 0, 1, ...
+	Deed     Deed              `json:"deed,omitzero"`
 }
 
 // A Role is what a job is in its run.
@@ -71,6 +83,11 @@ type Submitted struct {
 type Problem struct {
 	Error string `json:"error"`
 	Hint  string `json:"hint,omitempty"`
+	Fault Fault  `json:"fault,omitempty"`
+}
+
+func problem(err error) Problem {
+	return Problem{Error: err.Error(), Hint: HintOf(err), Fault: FaultOf(err)}
 }
 
 // Collected says what of a job was brought to this machine.
@@ -95,25 +112,59 @@ type RunState struct {
 	Ended   time.Time
 	Jobs    []*JobState // in the order in which they were intended
 
-	Measurements []Record
+	// Since when the target has not answered, and what is known of the jobs is as it was then. Zero: it does.
+	LostSince time.Time
+
+	Measurements []Record // those of a job in the order of their records
 	byName       map[string]*JobState
+	deeds        map[string]Deed // by key
 }
 
 // A JobState is what is known of a job.
 type JobState struct {
 	Intent
-	ID        JobID // "": not submitted, or not known to be
+	Intended  time.Time
+	ID        JobID    // "": not submitted, or not known to be
+	Held      *Problem // why it is not submitted yet
 	Refused   *Problem
 	Submitted time.Time
 	Started   *Start
+	Exit      *Exit
 	Status    Status
 	Ready     bool
 	Stopping  bool       // the run cancelled it
+	Why       string     // it did; "": because the recipe or the user wanted it
 	Collected *Collected // nil: its files are only on the target
+	Earlier   []Attempt  // the tries before this one
+}
+
+// An Attempt is an earlier try of a job, which the infrastructure failed.
+type Attempt struct {
+	Job       Job
+	ID        JobID
+	Status    Status
+	Collected *Collected
 }
 
 // Live reports whether the job may be using the target.
 func (j *JobState) Live() bool { return j.ID != "" && j.Status.State != Ended }
+
+// Waiting reports whether the job is still to be submitted, or may be: it has neither an id nor a refusal.
+func (j *JobState) Waiting() bool { return j.ID == "" && j.Refused == nil }
+
+// Retried reports whether the job's end is not the last word: the infrastructure failed, and there is a try left. A
+// service that has answered is not tried again: whoever used it has failed with it.
+func (j *JobState) Retried() bool {
+	if j.Status.State != Ended || j.Stopping || j.Ready || j.Retry >= j.Retries {
+		return false
+	}
+	return j.Status.Outcome == NodeFailure || j.Status.Outcome == Preempted
+}
+
+// Over reports whether the job has ended for good, or never will begin.
+func (j *JobState) Over() bool {
+	return j.Refused != nil || j.Status.State == Ended && !j.Retried()
+}
 
 // Host is the name under which other jobs reach it, or "".
 func (j *JobState) Host() string {
@@ -129,6 +180,17 @@ func (j *JobState) URL() string {
 		return ""
 	}
 	return fmt.Sprintf("http://%s:%d", j.Started.Host, j.Started.Port)
+}
+
+// Ordered returns the measurements: those of the run itself, and then those of each job.
+func (s *RunState) Ordered() []Record {
+	place := map[string]int{"": -1}
+	for i, j := range s.Jobs {
+		place[j.Job.Name] = i
+	}
+	recs := slices.Clone(s.Measurements)
+	slices.SortStableFunc(recs, func(a, b Record) int { return place[a.Source] - place[b.Source] })
+	return recs
 }
 
 // Job returns the named job, or nil.
@@ -147,17 +209,45 @@ func (s *RunState) Apply(rec Record) error {
 	case KindRunEnded:
 		s.Ended, s.End = rec.Time, new(RunEnd)
 		return s.decode(rec, s.End)
+	case KindRunResumed:
+		s.Ended, s.End = time.Time{}, nil
+		return nil
+	case KindTargetLost:
+		s.LostSince = rec.Time
+		return nil
+	case KindTargetFound:
+		s.LostSince = time.Time{}
+		return nil
+	case KindDeed:
+		var d Deed
+		err := s.decode(rec, &d)
+		s.remember(d)
+		return err
 	case KindJobIntended:
-		j := new(JobState)
-		if s.byName == nil {
-			s.byName = make(map[string]*JobState)
-		}
-		s.Jobs, s.byName[rec.Source] = append(s.Jobs, j), j
-		return s.decode(rec, &j.Intent)
+		return s.applyIntent(rec)
 	}
 	if j := s.byName[rec.Source]; j != nil {
 		return s.applyJob(j, rec)
 	}
+	return nil
+}
+
+// applyIntent adds a job, or a new try of one.
+func (s *RunState) applyIntent(rec Record) error {
+	next := JobState{Intended: rec.Time}
+	if err := s.decode(rec, &next.Intent); err != nil {
+		return err
+	}
+	s.remember(next.Deed)
+	if j := s.byName[rec.Source]; j != nil {
+		next.Earlier = append(j.Earlier, Attempt{j.Job, j.ID, j.Status, j.Collected})
+		*j = next
+		return nil
+	}
+	if s.byName == nil {
+		s.byName = make(map[string]*JobState)
+	}
+	s.Jobs, s.byName[rec.Source] = append(s.Jobs, &next), &next
 	return nil
 }
 
@@ -166,21 +256,37 @@ func (s *RunState) applyJob(j *JobState, rec Record) error {
 	case KindJobSubmitted:
 		var sub Submitted
 		err := s.decode(rec, &sub)
-		j.ID, j.Submitted = sub.ID, rec.Time
+		j.ID, j.Submitted, j.Held, j.Refused = sub.ID, rec.Time, nil, nil
 		return err
+	case KindJobHeld:
+		j.Held = new(Problem)
+		return s.decode(rec, j.Held)
 	case KindJobRefused:
 		j.Refused = new(Problem)
 		return s.decode(rec, j.Refused)
 	case KindJobStarted:
-		j.Started = new(Start)
+		j.Started, j.Exit = new(Start), nil
 		return s.decode(rec, j.Started)
+	case KindJobExited:
+		j.Exit = new(Exit)
+		return s.decode(rec, j.Exit)
 	case KindJobStatus:
 		j.Status = Status{}
-		return s.decode(rec, &j.Status)
+		err := s.decode(rec, &j.Status)
+		if j.Status.State == Pending {
+			j.Started, j.Exit = nil, nil // it is to run again
+		}
+		return err
 	case KindJobReady:
 		j.Ready = true
 	case KindJobStopping:
 		j.Stopping = true
+		if rec.Data != nil {
+			var p Problem
+			err := s.decode(rec, &p)
+			j.Why = p.Error
+			return err
+		}
 	case KindJobCollected:
 		j.Collected = new(Collected)
 		return s.decode(rec, j.Collected)

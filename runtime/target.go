@@ -5,7 +5,6 @@ import (
 	"crypto/sha256"
 	"debug/elf"
 	"encoding/hex"
-	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -22,9 +21,6 @@ type home struct {
 	runDir string // the files of this run
 }
 
-// probe prints what home needs behind a marker, so that what a login shell prints is not taken for it.
-const probe = `printf '\naifb-probe\n%s\n%s\n%s\n' "$HOME" "$(uname -s)" "$(uname -m)"`
-
 // open contacts the target, once.
 func (s *Session) open(ctx context.Context) (*home, error) {
 	s.opening.Lock()
@@ -32,13 +28,9 @@ func (s *Session) open(ctx context.Context) (*home, error) {
 	if s.home != nil {
 		return s.home, nil
 	}
-	out, err := Output(ctx, s.Target.Conn, "/bin/sh", "-c", probe)
+	h, err := probeHome(ctx, s.Target)
 	if err != nil {
 		return nil, err
-	}
-	h, err := parseProbe(out)
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", s.Target.Name, err)
 	}
 	h.dir = path.Join(h.user, ".aifb")
 	if d := s.Target.Dir; d != "" {
@@ -59,30 +51,23 @@ func expandHome(name, home string) string {
 	return name
 }
 
-func parseProbe(out string) (*home, error) {
-	_, answer, _ := strings.Cut(out, "\naifb-probe\n")
-	lines := strings.Split(strings.TrimSuffix(answer, "\n"), "\n")
-	if len(lines) != 3 || !path.IsAbs(lines[0]) {
-		return nil, Faultf(FaultInfra, "is there a POSIX shell, and is $HOME set?", "probe: unexpected answer %q", out)
-	}
-	arch := map[string]string{"x86_64": "amd64", "aarch64": "arm64", "arm64": "arm64", "ppc64le": "ppc64le", "riscv64": "riscv64"}[lines[2]]
-	if arch == "" {
-		arch = lines[2]
-	}
-	return &home{user: lines[0], os: strings.ToLower(lines[1]), arch: arch}, nil
-}
-
 // image resolves a recipe's image and makes sure that one that is named by its file is there.
 func (s *Session) image(ctx context.Context, h *home, name string) (Image, error) {
 	image, err := newImage(name, h.user, h.dir)
 	if err != nil || image.URI != "" || image.SIF == "" {
 		return image, err
 	}
-	err = s.Target.Conn.Run(ctx, Cmd{Args: []string{"test", "-r", image.SIF}})
-	if exit := (*ExitError)(nil); errors.As(err, &exit) {
+	s.opening.Lock()
+	defer s.opening.Unlock()
+	if s.images[image.SIF] {
+		return image, nil
+	}
+	readable, err := fileIs(ctx, s.Target.Conn, "-r", image.SIF)
+	if err == nil && !readable {
 		return image, Faultf(FaultRun, "it is a path on the target; docker://, oras:// and library:// are pulled",
 			"image: no readable file %s on %s", image.SIF, s.Target.Name)
 	}
+	s.images[image.SIF] = err == nil
 	return image, err
 }
 
@@ -108,13 +93,13 @@ func (s *Session) stage(ctx context.Context, h *home) (string, error) {
 	if err := checkStatic(f, h); err != nil {
 		return "", fmt.Errorf("stage aifb: %s: %w", local, err)
 	}
-	hash := sha256.New()
-	if _, err := io.Copy(hash, f); err != nil {
+	dir, err := StagedDir(f)
+	if err != nil {
 		return "", fmt.Errorf("stage aifb: %w", err)
 	}
-	remote := path.Join(h.dir, "bin", hex.EncodeToString(hash.Sum(nil)[:8]), "aifb")
-	err = s.Target.Conn.Run(ctx, Cmd{Args: []string{"test", "-x", remote}})
-	if exit := (*ExitError)(nil); errors.As(err, &exit) {
+	remote := path.Join(h.dir, dir, "aifb")
+	there, err := fileIs(ctx, s.Target.Conn, "-x", remote)
+	if err == nil && !there {
 		if _, err = f.Seek(0, io.SeekStart); err == nil {
 			if s.Tell != nil {
 				s.Tell("bringing aifb to " + s.Target.Name + ", once")
@@ -127,6 +112,15 @@ func (s *Session) stage(ctx context.Context, h *home) (string, error) {
 	}
 	s.aifb = remote
 	return remote, nil
+}
+
+// StagedDir returns the directory, below that of a target, for the copy of an aifb that r reads.
+func StagedDir(r io.Reader) (string, error) {
+	hash := sha256.New()
+	if _, err := io.Copy(hash, r); err != nil {
+		return "", err
+	}
+	return path.Join("bin", hex.EncodeToString(hash.Sum(nil)[:8])), nil
 }
 
 // checkStatic refuses a Linux binary that needs the C library of this machine, which the target may not have.
@@ -151,9 +145,7 @@ func (s *Session) removeRunDir(ctx context.Context) error {
 	if s.home == nil {
 		return nil
 	}
-	err := s.Target.Conn.Run(ctx, Cmd{Args: []string{"/bin/sh", "-c",
-		`rm -rf "$1" && { rmdir "$2/runs" "$2" 2>/dev/null; :; }`, "sh", s.home.runDir, s.home.dir}})
-	if err != nil {
+	if err := removeRun(ctx, s.Target.Conn, s.home.runDir, s.home.dir); err != nil {
 		return fmt.Errorf("remove %s: %w", s.home.runDir, err)
 	}
 	return nil

@@ -64,7 +64,7 @@ func (s *Session) awaitQueue(ctx context.Context, w Wait, name string, done func
 	})
 	switch {
 	case err != nil && ctx.Err() == nil && limited.Err() != nil:
-		return s.queueError(name, queue)
+		return s.queueError(ctx, name, queue)
 	case err != nil:
 		return s.explain(ctx, err)
 	}
@@ -72,18 +72,54 @@ func (s *Session) awaitQueue(ctx context.Context, w Wait, name string, done func
 }
 
 func (s *Session) queueLeft(name string, limit time.Duration) (left time.Duration) {
-	s.view(func(st *RunState) { left = limit - time.Since(st.Job(name).Submitted) })
+	s.view(func(st *RunState) { left = limit - time.Since(st.Job(name).Intended) })
 	return left
 }
 
 // queueError says that a job is pending for too long, and why.
-func (s *Session) queueError(name string, limit time.Duration) (err error) {
-	s.view(func(st *RunState) {
-		j := st.Job(name)
-		err = Faultf(FaultTimeout, reasonHint(j.Status.Reason),
-			"%s (job %s) is %s for longer than %v", name, j.ID, j.String(), limit)
-	})
-	return err
+func (s *Session) queueError(ctx context.Context, name string, limit time.Duration) (err error) {
+	var j JobState
+	var stale string
+	s.view(func(st *RunState) { j, stale = *st.Job(name), st.Stale() })
+	hint := reasonHint(j.Status.Reason)
+	if j.Held != nil {
+		hint = j.Held.Hint
+	}
+	if why := s.Why(ctx, j.ID); why != "" {
+		hint = strings.Trim(why+"; "+hint, "; ")
+	}
+	if j.ID == "" {
+		return Faultf(FaultTimeout, hint, "%s is %s for longer than %v%s", name, j.String(), limit, stale)
+	}
+	return Faultf(FaultTimeout, hint, "%s (job %s) is %s for longer than %v%s", name, j.ID, j.String(), limit, stale)
+}
+
+// Why asks the scheduler why a job waits, and for how long it expects it to. It returns "" if that is not known.
+func (s *Session) Why(ctx context.Context, id JobID) string {
+	e, ok := s.Target.Scheduler.(Explainer)
+	if !ok || id == "" {
+		return ""
+	}
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	known, err := e.Explain(ctx, id)
+	q, ok := known[id]
+	if err != nil || !ok {
+		return ""
+	}
+	return q.String()
+}
+
+// String says why a job waits, how many jobs are before it, and when it is expected to start.
+func (q Queued) String() string {
+	text := q.Text
+	if q.Ahead > 0 {
+		text += fmt.Sprintf("; %d pending jobs are ahead of it", q.Ahead)
+	}
+	if left := time.Until(q.Start); !q.Start.IsZero() && left > 0 {
+		text += fmt.Sprintf("; it is expected to start in %v", left.Round(time.Minute))
+	}
+	return text
 }
 
 // reasonHint says what a user can do about a job that waits for the reason. It knows the common ones.
@@ -104,16 +140,24 @@ func reasonHint(reason string) string {
 	return ""
 }
 
-// failed returns an error if the job was refused or has ended. A later explain adds its last lines.
+// failed returns an error if the job was refused or has ended for good. A later explain adds its last lines.
 func (s *Session) failed(st *RunState, name string) error {
-	j := st.Job(name)
-	if j.Status.State == Ended {
-		return &JobError{Name: name, ID: j.ID, Status: j.Status}
-	}
-	if j.ID == "" {
-		return Faultf(FaultRun, "", "%s was not submitted", name)
+	switch j := st.Job(name); {
+	case j.Refused != nil:
+		s.told[name] = true
+		return refusedError(j)
+	case j.Over():
+		return endedError(j)
 	}
 	return nil
+}
+
+// endedError says how a job ended, and why it was ended if it did not do so by itself.
+func endedError(j *JobState) error {
+	if j.Why != "" {
+		return Faultf(FaultRun, "", "%s cannot go on: %s", j.Job.Name, j.Why)
+	}
+	return &JobError{Name: j.Job.Name, ID: j.ID, Status: j.Status, Tries: len(j.Earlier) + 1}
 }
 
 // logLines is how many lines of a job's log are in an error.
@@ -127,8 +171,12 @@ func (s *Session) explain(ctx context.Context, err error) error {
 	}
 	wait, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
-	s.await(wait, func(st *RunState) (bool, error) { return st.Job(job.Name).Collected != nil, nil })
-	job.Log = lastLines(s.localDir(job.Name), logLines)
+	var j JobState
+	s.await(wait, func(st *RunState) (bool, error) {
+		j = *st.Job(job.Name)
+		return j.Collected != nil, nil
+	})
+	job.Log = lastLines(s.localDir(j.Job), logLines)
 	return Faultf(FaultRun, fmt.Sprintf("see all of it with: aifb logs %s %s", s.Run, job.Name), "%w", err)
 }
 
@@ -153,13 +201,13 @@ func (s *Session) WaitDone(ctx context.Context, w Wait, hs ...*Handle) error {
 func (s *Session) waitEnded(ctx context.Context, w Wait, h *Handle, name string) error {
 	err := s.awaitQueue(ctx, w, name, func(st *RunState) (bool, error) {
 		j := st.Job(name)
-		if j.Collected != nil {
-			return true, nil
-		}
-		if j.ID == "" {
+		switch {
+		case j.Refused != nil:
 			return false, s.failed(st, name)
+		case j.Over():
+			return j.Collected != nil, nil
 		}
-		return false, s.serviceFailed(st, h, j)
+		return false, serviceFailed(st, h, j)
 	})
 	if err != nil || w.NoCheck {
 		return err
@@ -168,7 +216,7 @@ func (s *Session) waitEnded(ctx context.Context, w Wait, h *Handle, name string)
 	s.view(func(st *RunState) { j = *st.Job(name) })
 	switch {
 	case j.Status.Outcome != Completed:
-		return s.explain(ctx, &JobError{Name: name, ID: j.ID, Status: j.Status})
+		return s.explain(ctx, endedError(&j))
 	case j.Collected.Problem != "":
 		return Faultf(FaultRun, fmt.Sprintf("see what it printed with: aifb logs %s %s", s.Run, name),
 			"%s: %s", name, j.Collected.Problem)
@@ -177,14 +225,19 @@ func (s *Session) waitEnded(ctx context.Context, w Wait, h *Handle, name string)
 }
 
 // serviceFailed returns an error if a service of a client that has not ended has.
-func (s *Session) serviceFailed(st *RunState, client *Handle, j *JobState) error {
-	if j.Status.State == Ended {
-		return nil
-	}
+func serviceFailed(st *RunState, client *Handle, j *JobState) error {
 	for _, h := range client.services {
-		if service := st.Job(h.jobs[0]); service.Status.State == Ended {
-			return fmt.Errorf("%s cannot go on: %w", j.Job.Name, &JobError{Name: h.Name, ID: service.ID, Status: service.Status})
+		if service := st.Job(h.jobs[0]); service.Over() {
+			return fmt.Errorf("%s cannot go on: %w", j.Job.Name, serviceEnd(service))
 		}
 	}
 	return nil
+}
+
+// serviceEnd says what became of a service whose clients cannot go on.
+func serviceEnd(service *JobState) error {
+	if service.Refused != nil {
+		return refusedError(service)
+	}
+	return endedError(service)
 }

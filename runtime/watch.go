@@ -3,24 +3,37 @@ package runtime
 import (
 	"context"
 	"encoding/json"
+	"math/rand/v2"
 	"path"
+	"slices"
 	"time"
 )
 
-// lostAfter is how long a job that was submitted may be unknown to its scheduler, and have left no exit.json, before it
-// counts as lost. It covers the lag of accounting and of shared file systems.
-const lostAfter = time.Minute
+const (
+	// lostAfter is how long a job that was submitted may be unknown to its scheduler, and have left no exit.json,
+	// before it counts as lost. It covers the lag of accounting and of shared file systems.
+	lostAfter = 5 * time.Minute
 
-// collectTries is how often the files of an ended job are fetched before those that a shared file system does not
-// show, or an error that does not go away, are given up.
-const collectTries = 5
+	// requeueGrace is how long a job that its node failed, and that may be run again, is waited for.
+	requeueGrace = 2 * time.Minute
 
-// A watcher follows the jobs of a session: one status query per tick for all of them.
+	// manyJobs is from how many jobs on a query is so much work for the scheduler that it is asked half as often.
+	manyJobs = 500
+)
+
+// A watcher follows the jobs of a session: by what they write, as soon as they do, where that can be watched; and by one
+// query of the scheduler for all of them, often when something is expected and ever more rarely while nothing happens.
 type watcher struct {
 	*Session
-	missing map[string]time.Time // since when the scheduler has not known a job, by name
-	tries   map[string]int       // to collect a job, by name
-	failing bool                 // the last query failed
+	missing  map[string]time.Time // since when the scheduler has not known a job, or calls it failed, by name
+	failing  bool                 // the last query failed
+	last     time.Time            // when the scheduler was asked
+	next     time.Time            // when it is to be asked again
+	interval time.Duration
+	extra    budget
+	events   chan []jobEvent
+	watched  bool            // what jobs write is watched
+	asked    map[string]bool // the jobs, by token, that ended badly and about which the scheduler was asked
 }
 
 // watch starts the watcher, or tells it that there are new jobs.
@@ -29,63 +42,96 @@ func (s *Session) watch() {
 	if s.stop == nil {
 		ctx, cancel := context.WithCancel(context.Background())
 		s.stop = cancel
-		w := &watcher{Session: s, missing: make(map[string]time.Time), tries: make(map[string]int)}
-		s.watching.Add(1)
-		go func() {
-			defer s.watching.Done()
-			w.run(ctx)
-		}()
+		w := s.newWatcher()
+		s.watching.Go(func() { w.run(ctx) })
+		s.watching.Go(func() { (&collector{Session: s, tries: make(map[string]int)}).run(ctx) })
+		if s.Target.Watch {
+			s.watching.Go(func() { w.follow(ctx) })
+		}
 	}
 	s.mu.Unlock()
 	s.nudge()
 }
 
-// nudge makes the watcher look again soon.
-func (s *Session) nudge() {
-	select {
-	case s.wake <- struct{}{}:
-	default:
-	}
+func (s *Session) newWatcher() *watcher {
+	return &watcher{Session: s, missing: make(map[string]time.Time), interval: s.Target.PollMin,
+		extra: budget{size: 20, every: 30 * time.Second}, events: make(chan []jobEvent), asked: make(map[string]bool)}
 }
 
-// run looks at the jobs until ctx ends: soon after something happened, ever more rarely while nothing does, not at all
-// while there is nothing to see.
+// nudge makes the watcher look again soon.
+func (s *Session) nudge() { notify(s.wake) }
+
+// run looks at the jobs until ctx ends, and not at all while there is nothing to see.
 func (w *watcher) run(ctx context.Context) {
-	interval := w.Target.PollMin
 	for {
-		interval = min(interval*3/2, w.Target.PollMax)
-		if w.tick(ctx) {
-			interval = w.Target.PollMin
-		}
-		timer := time.NewTimer(interval)
+		timer := time.NewTimer(time.Until(w.next))
 		expired := timer.C
 		if !w.busy() {
 			expired = nil
 		}
 		select {
 		case <-expired:
+			w.poll(ctx)
+		case events := <-w.events:
+			w.heard(ctx, events)
 		case <-w.wake:
-			interval = w.Target.PollMin
+			w.expect()
 		case <-ctx.Done():
+			timer.Stop()
 			return
 		}
 		timer.Stop()
+		w.settle(ctx)
+		w.endOrphans(ctx)
 	}
 }
 
-// busy reports whether there is a job that may change or whose files are not here yet.
+// expect makes the scheduler be asked as soon as it may be: something is about to happen. Where the jobs themselves
+// say when they start, the reason for which they wait can wait a moment.
+func (w *watcher) expect() {
+	w.interval = w.Target.PollMin
+	soon := w.last.Add(w.Target.PollMin)
+	if w.watched {
+		soon = time.Now().Add(w.Target.PollMin)
+	}
+	if w.next.After(soon) || w.next.Before(w.last) || w.next.IsZero() {
+		w.next = soon
+	}
+}
+
+// hurry asks soon if that is within the budget: a job has ended otherwise than well, and the scheduler knows why.
+func (w *watcher) hurry() {
+	soon := w.last.Add(w.Target.PollMin)
+	if w.next.After(soon) && w.extra.take() {
+		w.next = soon
+	}
+}
+
+// plan decides when to ask again after a query, spread so that many users do not ask at the same moment.
+func (w *watcher) plan(live int, changed bool) {
+	longest := w.Target.PollMax
+	switch {
+	case w.watched && live > manyJobs:
+		longest *= 4
+	case w.watched:
+		longest *= 2
+	case changed && !w.Target.Watch:
+		w.interval = w.Target.PollMin
+	}
+	jitter := 0.8 + 0.4*rand.Float64()
+	w.last = time.Now()
+	w.next = w.last.Add(time.Duration(jitter * float64(w.interval)))
+	w.interval = min(w.interval*3/2, longest)
+}
+
+// busy reports whether there is a job that may change.
 func (w *watcher) busy() (yes bool) {
-	w.view(func(st *RunState) {
-		for _, j := range st.Jobs {
-			yes = yes || j.ID != "" && j.Collected == nil
-		}
-	})
+	w.view(func(st *RunState) { yes = slices.ContainsFunc(st.Jobs, (*JobState).Live) })
 	return yes
 }
 
-// tick asks the scheduler once, stores what changed, and fetches the files of jobs that ended. It reports whether
-// anything changed.
-func (w *watcher) tick(ctx context.Context) bool {
+// poll asks the scheduler once, and stores what changed.
+func (w *watcher) poll(ctx context.Context) {
 	var live []JobState
 	var ids []JobID
 	w.view(func(st *RunState) {
@@ -95,46 +141,47 @@ func (w *watcher) tick(ctx context.Context) bool {
 			}
 		}
 	})
-	var changes []Record
-	if len(live) > 0 {
-		known, err := w.Target.Scheduler.Status(ctx, ids...)
-		var files map[string][]byte
-		if err == nil {
-			files, err = w.readJobFiles(ctx, live, known)
-		}
-		if w.report(ctx, err) {
-			return false
-		}
-		for _, j := range live {
-			changes = append(changes, w.changes(j, known, files)...)
-		}
-		if len(changes) > 0 {
-			w.store(ctx, changes...)
-		}
+	known, err := w.Target.Scheduler.Status(ctx, ids...)
+	var files map[string][]byte
+	if err == nil {
+		files, err = w.readJobFiles(ctx, live, known)
 	}
-	return w.collectEnded(ctx) || len(changes) > 0
+	if w.report(ctx, err) {
+		w.plan(len(live), false)
+		return
+	}
+	var changes []Record
+	ending := false
+	for _, j := range live {
+		changes = append(changes, w.changes(j, known, files)...)
+		ending = ending || j.Exit != nil
+	}
+	w.store(ctx, changes...)
+	w.plan(len(live), len(changes) > 0)
+	if ending {
+		w.hurry()
+	}
 }
 
-// report warns once of a query that fails, and once when it succeeds again. What is known of the jobs stays as it is.
+// report stores, and warns, that a query failed, once, and that it succeeds again, once. What is known of the jobs stays
+// as it is.
 func (w *watcher) report(ctx context.Context, err error) (failed bool) {
 	switch {
 	case ctx.Err() != nil:
 		return true
 	case err != nil && !w.failing:
+		w.store(ctx, event(KindTargetLost, "", problem(err)))
 		w.warn("the state of the jobs on %s is not known at the moment: %v", w.Target.Name, err)
 	case err == nil && w.failing:
+		w.store(ctx, event(KindTargetFound, "", nil))
 		w.warn("the state of the jobs on %s is known again", w.Target.Name)
 	}
 	w.failing = err != nil
 	return w.failing
 }
 
-// store appends records. A store that fails does so for the recipe too, which then ends.
-func (w *watcher) store(ctx context.Context, recs ...Record) {
-	if err := w.append(ctx, recs...); err != nil {
-		w.warn("%v", err)
-	}
-}
+// store appends records. A store that fails ends the run elsewhere.
+func (s *Session) store(ctx context.Context, recs ...Record) { s.append(ctx, recs...) }
 
 // readJobFiles reads start.json of the jobs that run and are not known to, and exit.json of those that ended, or that
 // the scheduler does not know.
@@ -145,7 +192,7 @@ func (w *watcher) readJobFiles(ctx context.Context, live []JobState, known map[J
 		if j.Started == nil && st.State != Pending {
 			names = append(names, path.Join(j.Job.Dir, FileStart))
 		}
-		if !ok || st.State == Ended {
+		if j.Exit == nil && (!ok || st.State == Ended) {
 			names = append(names, path.Join(j.Job.Dir, FileExit))
 		}
 	}
@@ -157,94 +204,175 @@ func (w *watcher) changes(j JobState, known map[JobID]Status, files map[string][
 	var start Start
 	if data, ok := files[path.Join(j.Job.Dir, FileStart)]; ok && json.Unmarshal(data, &start) == nil {
 		recs = append(recs, event(KindJobStarted, j.Job.Name, start))
+		j.Started = &start
 	}
-	var exit *Exit
-	if data, ok := files[path.Join(j.Job.Dir, FileExit)]; ok && json.Unmarshal(data, &exit) != nil {
-		exit = nil
+	var exit Exit
+	if data, ok := files[path.Join(j.Job.Dir, FileExit)]; ok && json.Unmarshal(data, &exit) == nil {
+		recs = append(recs, event(KindJobExited, j.Job.Name, exit))
+		j.Exit = &exit
 	}
 	st, ok := known[j.ID]
-	if ok {
+	switch {
+	case !ok || st.State == Unknown:
+		st = w.vanished(j)
+	case st.State == Pending && j.Started != nil && !j.Job.Needs.Requeue: // the answer is older than the job's word
+		return recs
+	case st.State == Ended && j.Job.Needs.Requeue && infrastructure(st.Outcome):
+		if !w.since(j, requeueGrace) { // it may be about to run again
+			return recs
+		}
+	default:
 		delete(w.missing, j.Job.Name)
-	} else if st = w.vanished(j, exit); st.State == Unknown {
+	}
+	if st.State == Unknown {
 		return recs
 	}
 	if st.State == Ended {
-		st = merge(st, exit, j.Stopping)
+		st = merge(st, j)
 	}
-	if st != j.Status {
+	if differs(st, j.Status) {
 		recs = append(recs, event(KindJobStatus, j.Job.Name, st))
 	}
 	return recs
 }
 
-// vanished decides on a job that the scheduler does not know: it ended if it said so itself, and it is lost if it has
-// been missing for long.
-func (w *watcher) vanished(j JobState, exit *Exit) Status {
-	if exit != nil {
-		return Status{State: Ended, Outcome: Lost, Node: j.Host()}
+// differs reports whether a status says something new. When a job that waits might start is so only if it moved by a
+// minute.
+func differs(a, b Status) bool {
+	if a.State == Pending && b.State == Pending && a.Start.Sub(b.Start).Abs() < time.Minute {
+		a.Start = b.Start
 	}
+	a.By = b.By
+	return a != b
+}
+
+// infrastructure reports whether an outcome is nothing that the job did.
+func infrastructure(o Outcome) bool { return o == NodeFailure || o == Preempted }
+
+// since reports whether the job has been missing for d.
+func (w *watcher) since(j JobState, d time.Duration) bool {
 	since, ok := w.missing[j.Job.Name]
 	if !ok {
-		w.missing[j.Job.Name] = time.Now()
-		return Status{}
+		since = time.Now()
+		w.missing[j.Job.Name] = since
 	}
-	if time.Since(since) < lostAfter {
-		return Status{}
+	return time.Since(since) >= d
+}
+
+// vanished decides on a job that the scheduler does not know: it ended if it said so itself, and it is lost if it has
+// been missing for long.
+func (w *watcher) vanished(j JobState) Status {
+	if j.Exit != nil || w.since(j, lostAfter) {
+		return Status{State: Ended, Outcome: Lost, Node: j.Host()}
 	}
-	return Status{State: Ended, Outcome: Lost, Node: j.Host()}
+	return Status{}
 }
 
 // merge adds the job's own word to what the scheduler says of an ended job. The scheduler's outcome stands, unless it
 // knows none.
-func merge(st Status, exit *Exit, stopping bool) Status {
-	if exit != nil {
+func merge(st Status, j JobState) Status {
+	if exit := j.Exit; exit != nil {
 		if !st.Exited {
 			st.Exited, st.Code, st.Signal = true, exit.Code, exit.Signal
 		}
+		if st.End.IsZero() {
+			st.End = seconds(exit.Time).UTC()
+		}
 		if st.Outcome == Lost || st.Outcome == "" {
-			st.Outcome = Failed
+			st.Outcome, st.By = Failed, FileExit
 			if exit.Code == 0 {
 				st.Outcome = Completed
 			}
 		}
 	}
+	if st.Start.IsZero() && j.Started != nil {
+		st.Start = seconds(j.Started.Time).UTC()
+	}
 	if st.Outcome == "" {
 		st.Outcome = Lost
 	}
-	if stopping && (st.Outcome == Failed || st.Outcome == Lost) {
+	if j.Stopping && (st.Outcome == Failed || st.Outcome == Lost) {
 		st.Outcome = Cancelled
 	}
 	return st
 }
 
-// collectEnded fetches the files of the jobs that have ended since, and reports whether there were any.
-func (w *watcher) collectEnded(ctx context.Context) bool {
-	var ended []JobState
+// endOrphans cancels the clients whose service has ended: they can measure nothing any more.
+func (w *watcher) endOrphans(ctx context.Context) {
+	orphans := make(map[string][]string)
+	why := make(map[string]error)
 	w.view(func(st *RunState) {
 		for _, j := range st.Jobs {
-			if j.ID != "" && j.Status.State == Ended && j.Collected == nil {
-				ended = append(ended, *j)
+			if j.Role != RoleClient || !j.Live() || j.Stopping || j.Exit != nil {
+				continue
+			}
+			for _, name := range j.Services {
+				if service := st.Job(name); service != nil && service.Over() {
+					orphans[name], why[name] = append(orphans[name], j.Job.Name), serviceEnd(service)
+					break
+				}
 			}
 		}
 	})
-	if len(ended) == 0 {
-		return false
-	}
-	err := w.fetch(ctx, ended)
-	if ctx.Err() != nil {
-		return false
-	}
-	var recs []Record
-	for _, j := range ended {
-		w.tries[j.Job.Name]++
-		if w.tries[j.Job.Name] < collectTries && (err != nil || w.incomplete(j)) {
-			continue
+	for service, names := range orphans {
+		if err := w.cancelLive(ctx, names, why[service]); err != nil && ctx.Err() == nil {
+			w.warn("%v", err)
+			w.next = time.Now().Add(w.Target.PollMin) // to try again
 		}
-		collected, measured := w.collected(j, err)
-		recs = append(append(recs, measured...), event(KindJobCollected, j.Job.Name, collected))
 	}
-	if len(recs) > 0 {
-		w.store(ctx, recs...)
+}
+
+// confirm asks the scheduler about the jobs of which only their own word is known, that they ended well. It knows more:
+// that a process of theirs ran out of memory, say.
+func (s *Session) confirm(ctx context.Context) error {
+	names := make(map[JobID]string)
+	var ids []JobID
+	s.view(func(st *RunState) {
+		for _, j := range st.Jobs {
+			if j.ID != "" && j.Status.State == Ended && j.Status.By == FileExit && s.Target.Watch {
+				names[j.ID], ids = j.Job.Name, append(ids, j.ID)
+			}
+		}
+	})
+	if len(ids) == 0 {
+		return nil
 	}
+	known, err := s.Target.Scheduler.Status(ctx, ids...)
+	if err != nil {
+		return err
+	}
+	for id, st := range known {
+		if name, ours := names[id]; ours && st.State == Ended && st.Outcome != Completed && st.Outcome != Lost {
+			s.warn("%s had exit code 0, but %s says that it %s", name, s.Target.Name, describeEnd(st))
+			if err := s.append(ctx, event(KindJobStatus, name, st)); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// A budget allows size deeds at once, and one more each time that every has passed.
+type budget struct {
+	size  int
+	every time.Duration
+	used  int
+	since time.Time // when the first of those used was
+}
+
+// take reports whether one more deed is allowed, and counts it.
+func (b *budget) take() bool {
+	now := time.Now()
+	if back := int(now.Sub(b.since) / b.every); back > 0 {
+		b.used = max(b.used-back, 0)
+		b.since = b.since.Add(time.Duration(back) * b.every)
+	}
+	if b.used == 0 {
+		b.since = now
+	}
+	if b.used >= b.size {
+		return false
+	}
+	b.used++
 	return true
 }

@@ -66,6 +66,13 @@ func (m *memory) accountless() {
 	m.noAccounts = true
 }
 
+// isAccountless reports whether there is known to be no accounting.
+func (m *memory) isAccountless() bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.noAccounts
+}
+
 // plan takes note of what squeue knows, and decides about which of the missing jobs to ask now. What it hands out is
 // not due again for a while: of two concurrent calls, one asks.
 func (m *memory) plan(now time.Time, known map[runtime.JobID]runtime.Status, missing []runtime.JobID) plan {

@@ -360,4 +360,3 @@ func TestFirstNode(t *testing.T) {
 		}
 	}
 }
-

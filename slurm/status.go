@@ -208,7 +208,7 @@ func (s *Scheduler) follow(ctx context.Context, p plan) found {
 	for i, c := range p.sacct {
 		program += fmt.Sprintf("ask sacct.%d %s || return 0\n", i, command(c.cluster, sacctArgs(c.numbers, fewer)...))
 	}
-	replies, err := s.ask(ctx, followLimit, program)
+	replies, err := s.hear(ctx, followLimit, program)
 
 	f := found{sacct: make(map[runtime.JobID]runtime.Status), scontrol: make(map[runtime.JobID]runtime.Status),
 		gone: make(map[runtime.JobID]bool)}

@@ -3,7 +3,6 @@ package slurm
 import (
 	"context"
 	"errors"
-	"fmt"
 	"maps"
 	"os"
 	"strconv"
@@ -15,8 +14,10 @@ import (
 )
 
 // record makes a record of squeueFormat, or of another format of squeue, and row a line of sacctFormat.
-func record(fields ...string) string { return strings.Join(fields, separator) + separator + terminator + "\n" }
-func row(fields ...string) string    { return strings.Join(fields, separator) + "\n" }
+func record(fields ...string) string {
+	return strings.Join(fields, separator) + separator + terminator + "\n"
+}
+func row(fields ...string) string { return strings.Join(fields, separator) + "\n" }
 
 // prints makes a program that prints s.
 func prints(s string) string { return "printf %s " + runtime.Quote(s) }
@@ -323,32 +324,6 @@ func TestNothingToAsk(t *testing.T) {
 	}
 	if n := f.runs.Load(); n != 0 {
 		t.Errorf("%d round trips", n)
-	}
-}
-
-func TestCancel(t *testing.T) {
-	t.Parallel()
-	f := newFake(t, map[string]string{
-		"scancel": "echo scancel: error: Kill job error on job id 5: Invalid job id specified >&2; exit 1",
-	})
-	var ids []runtime.JobID
-	for i := range 250 {
-		ids = append(ids, runtime.JobID(fmt.Sprint(i+1)))
-	}
-	if err := f.Cancel(t.Context(), ids...); err != nil {
-		t.Error(err)
-	}
-	if n := f.calls("scancel"); n != 3 || f.runs.Load() != 1 {
-		t.Errorf("scancel was called %d times in %d round trips", n, f.runs.Load())
-	}
-	for program, want := range map[string]string{
-		"echo scancel: error: Unable to contact slurm controller >&2; exit 1": "scancel: Unable to contact slurm controller",
-		"exit 127": "no scancel on meluxina",
-	} {
-		f := newFake(t, map[string]string{"scancel": program})
-		if err := f.Cancel(t.Context(), "1"); err == nil || err.Error() != want || runtime.FaultOf(err) != runtime.FaultInfra {
-			t.Errorf("got %v, want %s", err, want)
-		}
 	}
 }
 

@@ -73,6 +73,9 @@ func jobArgs[S any](job func(*S) *runtime.JobSpec) []argument[S] {
 		named("exclude", "nodes not to use", func(j *runtime.JobSpec) any { return &j.Exclude }),
 		named("nodelist", "nodes to use", func(j *runtime.JobSpec) any { return &j.NodeList }),
 		named("reservation", "to use", func(j *runtime.JobSpec) any { return &j.Reservation }),
+		named("retries", "how often to try again, elsewhere, when its node fails or it is preempted", func(j *runtime.JobSpec) any { return &j.Retries }),
+		named("requeue", "True: Slurm itself may run it again; what it measured would then be a mixture", func(j *runtime.JobSpec) any { return &j.Requeue }),
+		named("lease", "it ends if aifb is gone for that long; if not given, at its time limit", func(j *runtime.JobSpec) any { return &j.Lease }),
 		named("exclusive", "share the nodes with no other job", func(j *runtime.JobSpec) any { return &j.Exclusive }),
 		named("modules", "to load", func(j *runtime.JobSpec) any { return &j.Modules }),
 		named("setup", "shell lines to run before the command, outside of the container", func(j *runtime.JobSpec) any { return &j.Setup }),
@@ -84,7 +87,7 @@ func jobArgs[S any](job func(*S) *runtime.JobSpec) []argument[S] {
 
 func jobBuiltins() []*Builtin {
 	return []*Builtin{
-		define(Builtin{Name: "service", Returns: "Service", acts: true, Doc: "Submits a service, which is measured, and returns at once."},
+		define(Builtin{Name: "service", Returns: "Service", acts: true, Doc: "Starts a service, which is measured, and returns at once."},
 			runtime.ServiceSpec{},
 			append([]argument[runtime.ServiceSpec]{
 				arg("name", "of the service", func(s *runtime.ServiceSpec) any { return &s.Name }).required(),
@@ -92,9 +95,10 @@ func jobBuiltins() []*Builtin {
 				arg("ready", "how to see that it answers; if not given, ready.tcp() where there is a port", func(s *runtime.ServiceSpec) any { return &s.Ready }).keyword(),
 			}, jobArgs(func(s *runtime.ServiceSpec) *runtime.JobSpec { return &s.JobSpec })...),
 			func(c *call, s *runtime.ServiceSpec) (starlark.Value, error) {
-				return started(c.session.Service(c.ctx, *s))
+				s.Deed = c.deed()
+				return c.started(c.session.Service(c.ctx, *s))
 			}),
-		define(Builtin{Name: "client", Returns: "Client", acts: true, Doc: "Waits until its services answer, and submits a client, which measures them."},
+		define(Builtin{Name: "client", Returns: "Client", acts: true, Doc: "Waits until its services answer, and starts a client, which measures them."},
 			runtime.ClientSpec{Count: 1},
 			append([]argument[runtime.ClientSpec]{
 				arg("service", "that it measures, or a list; it finds the first as $SERVICE_URL", func(s *runtime.ClientSpec) any { return services{&s.Services} }),
@@ -105,22 +109,26 @@ func jobBuiltins() []*Builtin {
 				if s.Count < 1 {
 					return nil, runtime.Faultf(runtime.FaultRun, "", "count: %d clients are none", s.Count)
 				}
-				return started(c.session.Client(c.ctx, *s))
+				s.Deed = c.deed()
+				return c.started(c.session.Client(c.ctx, *s))
 			}),
-		define(Builtin{Name: "job", Returns: "Job", acts: true, Doc: "Submits any other job and returns at once."},
+		define(Builtin{Name: "job", Returns: "Job", acts: true, Doc: "Starts any other job and returns at once."},
 			runtime.JobSpec{},
 			append([]argument[runtime.JobSpec]{
 				arg("name", "of the job", func(s *runtime.JobSpec) any { return &s.Name }).required(),
 			}, jobArgs(func(s *runtime.JobSpec) *runtime.JobSpec { return s })...),
-			func(c *call, s *runtime.JobSpec) (starlark.Value, error) { return started(c.session.Job(c.ctx, *s)) }),
+			func(c *call, s *runtime.JobSpec) (starlark.Value, error) {
+				s.Deed = c.deed()
+				return c.started(c.session.Job(c.ctx, *s))
+			}),
 	}
 }
 
-func started(h *runtime.Handle, err error) (starlark.Value, error) {
+func (c *call) started(h *runtime.Handle, err error) (starlark.Value, error) {
 	if err != nil {
 		return nil, err
 	}
-	return newHandle(h), nil
+	return newHandle(c.ctx, h), nil
 }
 
 type waitArgs struct {
@@ -199,7 +207,7 @@ func resultBuiltins() []*Builtin {
 				arg("labels", "label = value", func(m *measurement) any { return &m.labels }).rest("**"),
 			},
 			func(c *call, m *measurement) (starlark.Value, error) {
-				return nil, c.session.Record(c.ctx, runtime.Measurement{Metric: m.metric, Value: m.value, Unit: m.unit, Labels: m.labels})
+				return nil, c.session.Record(c.ctx, c.deed(), runtime.Measurement{Metric: m.metric, Value: m.value, Unit: m.unit, Labels: m.labels})
 			}),
 		define(Builtin{Name: "measurements", Returns: "Table", Doc: "What was measured in this run so far."},
 			whereArgs{}, whereArguments(),

@@ -192,15 +192,26 @@ func habit(msg string) string {
 }
 
 // locate places an error of a running recipe. If the run was cancelled, that is the error, whatever became of it.
-func (l *loader) locate(ctx context.Context, err error) error {
+func (r *run) locate(ctx context.Context, err error) error {
 	if cause := context.Cause(ctx); cause != nil {
 		return cause
 	}
+	if many, ok := err.(interface{ Unwrap() []error }); ok {
+		var all []error
+		for _, e := range many.Unwrap() {
+			all = append(all, r.locate(ctx, e))
+		}
+		return errors.Join(all...)
+	}
+	origin := r.loader.frames(r.origins.of(err))
 	eval := (*starlark.EvalError)(nil)
 	if !errors.As(err, &eval) {
+		if len(origin) > 0 {
+			return &SourceError{Frames: origin, Err: err}
+		}
 		return err
 	}
-	located := &SourceError{Err: eval.Unwrap()}
+	located := &SourceError{Err: eval.Unwrap(), Frames: origin}
 	inner := (*SourceError)(nil)
 	switch {
 	case errors.As(located.Err, &inner): // of a file that was loaded
@@ -211,11 +222,7 @@ func (l *loader) locate(ctx context.Context, err error) error {
 		hint := cmp.Or(runtime.HintOf(located.Err), habit(eval.Msg))
 		located.Err = &runtime.Error{Fault: runtime.FaultRun, Hint: hint, Err: located.Err}
 	}
-	for i := range eval.CallStack {
-		if f := eval.CallStack.At(i); f.Pos.Filename() != "<builtin>" {
-			located.Frames = append(located.Frames, l.frame(f.Pos, f.Name))
-		}
-	}
+	located.Frames = append(located.Frames, r.loader.frames(eval.CallStack)...)
 	if argument := (*argumentError)(nil); len(located.Frames) > 0 && errors.As(located.Err, &argument) {
 		located.Frames[0].meanArgument(argument.name)
 	}

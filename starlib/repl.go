@@ -50,13 +50,13 @@ func (r *REPL) Eval(ctx context.Context, readline func() ([]byte, error)) error 
 		return joinErrors(r.run.loader.compileErrors(f, err))
 	}
 	f.syntax = stmts
-	thread, done := r.run.thread(ctx, "repl", false)
+	thread, done := r.run.thread(ctx, fmt.Sprintf("%d.", r.inputs), false)
 	defer done()
 	err = r.exec(thread, stmts)
 	if eval := (*starlark.EvalError)(nil); err != nil && !errors.As(err, &eval) {
 		return joinErrors(r.run.loader.compileErrors(f, err))
 	}
-	return r.run.loader.locate(ctx, err)
+	return r.run.locate(ctx, err)
 }
 
 func (r *REPL) options() *syntax.FileOptions {

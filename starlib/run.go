@@ -16,13 +16,15 @@ type run struct {
 	loader      *loader
 	predeclared starlark.StringDict
 	modules     map[*file]starlark.StringDict // the files that were loaded and run
+	origins     *origins
 }
 
 func newRun(session *runtime.Session, env Env, l *loader) *run {
 	if env.Stdout == nil {
 		env.Stdout = io.Discard
 	}
-	return &run{session, env, l, predeclared(), make(map[*file]starlark.StringDict)}
+	return &run{session, env, l, predeclared(), make(map[*file]starlark.StringDict),
+		&origins{calls: make(map[string]starlark.CallStack)}}
 }
 
 func (r *run) warn(text string) {
@@ -36,6 +38,7 @@ type task struct {
 	*run
 	ctx     context.Context
 	loading bool // the thread runs a file that is loaded, which must not act
+	deeds   int  // how many calls of it acted so far
 }
 
 const taskKey = "aifb" // of the thread-local *task
@@ -52,7 +55,7 @@ type call struct {
 // thread returns a thread that ends when ctx does. The caller calls done when nothing runs on it any more.
 func (r *run) thread(ctx context.Context, name string, loading bool) (t *starlark.Thread, done func()) {
 	t = &starlark.Thread{Name: name, Load: r.load}
-	t.SetLocal(taskKey, &task{r, ctx, loading})
+	t.SetLocal(taskKey, &task{run: r, ctx: ctx, loading: loading})
 	stop := context.AfterFunc(ctx, func() { t.Cancel("the run was cancelled") })
 	return t, func() { stop() }
 }
@@ -72,7 +75,7 @@ func (r *run) load(t *starlark.Thread, module string) (starlark.StringDict, erro
 	defer done()
 	globals, err := f.program.Init(thread, r.predeclared)
 	if err != nil {
-		return nil, r.loader.locate(ctx, err)
+		return nil, r.locate(ctx, err)
 	}
 	globals.Freeze()
 	r.modules[f] = globals

@@ -103,7 +103,7 @@ func (r *Recipe) Exec(ctx context.Context, session *runtime.Session, env Env, gi
 	for _, w := range r.file.warnings {
 		run.warn(w)
 	}
-	thread, done := run.thread(ctx, r.file.name, false)
+	thread, done := run.thread(ctx, "", false)
 	defer done()
 	globals, err := r.file.program.Init(thread, run.predeclared)
 	globals.Freeze()
@@ -116,7 +116,10 @@ func (r *Recipe) Exec(ctx context.Context, session *runtime.Session, env Env, gi
 		}
 		return e
 	}
-	return r.loader.locate(ctx, err)
+	if err == nil {
+		err = session.Flush(ctx) // of what was started, nobody may have asked what became of it
+	}
+	return run.locate(ctx, err)
 }
 
 func (r *Recipe) callMain(thread *starlark.Thread, v starlark.Value, given []string) error {

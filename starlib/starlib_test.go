@@ -36,14 +36,14 @@ func write(t *testing.T, files map[string]string) string {
 
 var library = fstest.MapFS{"lib.star": {Data: []byte("def boom(x):\n    fail(\"no\", x)\n")}}
 
-// exec runs a recipe of one file, without a session, and returns what it printed and its error as the user sees it.
+// exec runs a recipe of one file, in a session without a target, and returns what it printed and its error as the user sees it.
 func exec(t *testing.T, text string, given ...string) (stdout, rendered string, err error) {
 	t.Helper()
 	dir := write(t, map[string]string{"r.star": text})
 	var out, shown bytes.Buffer
 	r, err := Read(filepath.Join(dir, "r.star"), library)
 	if err == nil {
-		err = r.Exec(t.Context(), nil, Env{Stdout: &out}, given)
+		err = r.Exec(t.Context(), new(runtime.Session), Env{Stdout: &out}, given)
 	}
 	if err != nil {
 		FormatError(&shown, err, false)
@@ -214,7 +214,7 @@ func TestLoad(t *testing.T) {
 		var out bytes.Buffer
 		r, err := Read(filepath.Join(dir, "sub", name), library)
 		if err == nil {
-			err = r.Exec(t.Context(), nil, Env{Stdout: &out}, nil)
+			err = r.Exec(t.Context(), new(runtime.Session), Env{Stdout: &out}, nil)
 		}
 		if err == nil && out.String() != want || err != nil && !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %q, %v; want %s", name, out.String(), err, want)
@@ -233,7 +233,7 @@ func TestCancel(t *testing.T) {
 	cause := errors.New("enough")
 	ctx, cancel := context.WithCancelCause(t.Context())
 	time.AfterFunc(time.Millisecond, func() { cancel(cause) })
-	if err := r.Exec(ctx, nil, Env{}, nil); err != cause {
+	if err := r.Exec(ctx, new(runtime.Session), Env{}, nil); err != cause {
 		t.Errorf("error %v", err)
 	}
 }

@@ -1,6 +1,8 @@
 package starlib
 
 import (
+	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"math"
@@ -43,11 +45,12 @@ func (m *metricValue) Hash() (uint32, error) { return starlark.String(m.String()
 type handle struct {
 	opaque
 	*runtime.Handle
+	ctx     context.Context // of the thread that made it, for attributes that take their time
 	methods starlark.StringDict
 }
 
-func newHandle(h *runtime.Handle) starlark.Value {
-	v := &handle{Handle: h, methods: make(starlark.StringDict)}
+func newHandle(ctx context.Context, h *runtime.Handle) starlark.Value {
+	v := &handle{Handle: h, ctx: ctx, methods: make(starlark.StringDict)}
 	for _, b := range handleMethods() {
 		v.methods[b.Name] = b.value().BindReceiver(v)
 	}
@@ -60,11 +63,10 @@ func (h *handle) Hash() (uint32, error) { return starlark.String(h.Name).Hash() 
 // handleAttrs are the attributes of a handle that are not methods. The value may be None while it is not known.
 var handleAttrs = map[string]func(*handle, runtime.JobState) starlark.Value{
 	"name":   func(h *handle, _ runtime.JobState) starlark.Value { return starlark.String(h.Name) },
-	"job_id": func(_ *handle, j runtime.JobState) starlark.Value { return textOrNone(string(j.ID)) },
 	"host":   func(_ *handle, j runtime.JobState) starlark.Value { return textOrNone(j.Host()) },
 	"url":    func(_ *handle, j runtime.JobState) starlark.Value { return textOrNone(j.URL()) },
 	"image":  func(_ *handle, j runtime.JobState) starlark.Value { return textOrNone(j.Job.Image.SIF) },
-	"reason": func(_ *handle, j runtime.JobState) starlark.Value { return textOrNone(j.Status.Reason) },
+	"reason": func(_ *handle, j runtime.JobState) starlark.Value { return textOrNone(cmp.Or(j.Why, j.Status.Reason)) },
 	"labels": func(_ *handle, j runtime.JobState) starlark.Value { return texts(j.Labels) },
 	"port": func(_ *handle, j runtime.JobState) starlark.Value {
 		if j.Started == nil || j.Started.Port == 0 {
@@ -77,6 +79,9 @@ var handleAttrs = map[string]func(*handle, runtime.JobState) starlark.Value{
 		case runtime.Ended:
 			return starlark.String(j.Status.Outcome)
 		case runtime.Unknown:
+			if j.Refused != nil {
+				return starlark.String("refused")
+			}
 			return starlark.String("submitted")
 		}
 		return starlark.String(j.Status.State)
@@ -99,6 +104,10 @@ func textOrNone(s string) starlark.Value {
 }
 
 func (h *handle) Attr(name string) (starlark.Value, error) {
+	if name == "job_id" {
+		id, err := h.JobID(h.ctx)
+		return textOrNone(string(id)), err
+	}
 	if attr, ok := handleAttrs[name]; ok {
 		return attr(h, h.State()), nil
 	}
@@ -106,7 +115,7 @@ func (h *handle) Attr(name string) (starlark.Value, error) {
 }
 
 func (h *handle) AttrNames() []string {
-	names := h.methods.Keys()
+	names := append(h.methods.Keys(), "job_id")
 	for name := range handleAttrs {
 		names = append(names, name)
 	}

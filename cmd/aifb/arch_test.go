@@ -25,6 +25,7 @@ var rules = []rule{
 	{module + "/storage", []string{module + "/runtime", "modernc.org/sqlite"}, "only storage knows a database driver"},
 	{module + "/recipes", nil, "recipes are data"},
 	{module + "/runtime/ssh", []string{module + "/runtime", "golang.org/x/crypto", "github.com/pkg/sftp"}, "only runtime/ssh knows SSH"},
+	{module + "/runtime/runtimetest", []string{module + "/runtime", module + "/runtime/sim"}, "the suites know the contract, and the cluster that they script"},
 	{module + "/runtime/", []string{module + "/runtime"}, "the parts below runtime do not know each other"},
 	{module + "/runtime", nil, "the contract imports the standard library only"},
 	{module + "/testdata", nil, "tools of the tests stand alone"},

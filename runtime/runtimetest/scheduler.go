@@ -9,13 +9,16 @@ import (
 	"fmt"
 	"io/fs"
 	"path"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/aifb/aifb/runtime"
+	"github.com/aifb/aifb/runtime/sim"
 )
 
 // jobPatience is how long a job of the suite may take: in the queue, and until the last process of one is gone that
@@ -34,24 +37,66 @@ type SchedulerTest struct {
 
 	// Stragglers says why processes that a job's command leaves behind may live on. It is empty if they may not.
 	Stragglers string
+
+	// Cluster is behind what Open returns, if its jobs only pretend to run. What they do, and what goes wrong, is then
+	// for the suite to say.
+	Cluster *sim.Cluster
 }
 
 // TestScheduler checks that what Open returns keeps the contract of runtime.Scheduler, and that jobs run as
-// runtime.Script says.
+// runtime.Script says. Clauses for which something has to go wrong are skipped.
 func TestScheduler(t *testing.T, test SchedulerTest) {
 	run := rand.Text()
-	for _, clause := range schedulerClauses {
+	for _, clause := range slices.Concat(schedulerClauses, groupClauses, scriptedClauses) {
 		t.Run(clause.name, func(t *testing.T) {
 			t.Parallel()
-			t.Cleanup(func() {
-				if t.Failed() {
-					t.Logf("the rule: %s", clause.rule)
-				}
-			})
-			dir := path.Join(test.Dir, strings.ReplaceAll(clause.name, " ", "-"))
-			clause.check(&schedulerTest{T: t, SchedulerTest: test, Scheduler: test.Open(t), run: run, dir: dir})
+			if clause.needs == aScript {
+				t.Skip("a clause for which something has to go wrong: nobody scripts this scheduler")
+			}
+			clause.run(t, test, run)
 		})
 	}
+}
+
+// TestScripted is TestScheduler for a scheduler over a simulated cluster. Each clause has a cluster of its own, as make
+// makes it, and runs in a bubble of testing/synctest.
+func TestScripted(t *testing.T, make func(t *testing.T, config sim.Config) SchedulerTest) {
+	for _, clause := range slices.Concat(schedulerClauses, groupClauses, scriptedClauses) {
+		t.Run(clause.name, func(t *testing.T) {
+			t.Parallel()
+			if clause.needs == realJobs {
+				t.Skip("a clause about what happens on a node: the jobs of this scheduler only pretend to run")
+			}
+			synctest.Test(t, func(t *testing.T) { clause.run(t, make(t, clause.config), "run") })
+		})
+	}
+}
+
+// A clause is a rule of the contract.
+type clause struct {
+	name, rule string
+	check      func(t *schedulerTest)
+	needs      need
+	config     sim.Config // of a cluster that is scripted
+}
+
+// A need is what a clause can't be checked without.
+type need int
+
+const (
+	_ need = iota
+	realJobs
+	aScript
+)
+
+func (c *clause) run(t *testing.T, test SchedulerTest, run string) {
+	t.Cleanup(func() {
+		if t.Failed() {
+			t.Logf("the rule: %s", c.rule)
+		}
+	})
+	dir := path.Join(test.Dir, strings.ReplaceAll(c.name, " ", "-"))
+	c.check(&schedulerTest{T: t, SchedulerTest: test, Scheduler: test.Open(t), run: run, dir: dir})
 }
 
 // A schedulerTest is what a clause works with.
@@ -63,24 +108,35 @@ type schedulerTest struct {
 	dir string // of this clause
 }
 
-var schedulerClauses = []struct {
-	name, rule string
-	check      func(t *schedulerTest)
-}{
-	{"files", "a job leaves the files that Script promises, and its status says how it ended", checkFiles},
-	{"completed", "exit code 0 is completed", checkCompleted},
-	{"verbatim", "the command gets exactly Args and Env; no shell interprets them", checkVerbatim},
-	{"idempotent", "submitting a token again, also at the same time, makes no second job and returns the first one's id",
-		checkIdempotent},
-	{"many", "Submit takes many jobs, and answers in order; a refused one does not keep the others from running", checkMany},
-	{"unknown", "a job that the scheduler does not know is not in the map, and to cancel it is no error", checkUnknown},
-	{"no ids", "without ids, Status and Cancel do nothing", checkNoIDs},
-	{"context", "a query whose context has ended is an error", checkContext},
-	{"cancel", "Cancel ends a job that runs, with all its processes, and may be repeated", checkCancelJob},
-	{"stragglers", "no process of a job lives on after its end", checkStragglers},
-	{"another scheduler", "jobs outlive the scheduler that submitted them: another one sees and cancels them", checkAnother},
-	{"any port", "AnyPort gives the job a port, in its environment and start.json", checkAnyPort},
-	{"time limit", "a job that reaches its time limit is ended, as timeout", checkTimeLimit},
+var schedulerClauses = []clause{
+	{name: "files", check: checkFiles,
+		rule: "a job leaves the files that Script promises, and its status says how it ended"},
+	{name: "completed", check: checkCompleted,
+		rule: "exit code 0 is completed"},
+	{name: "verbatim", check: checkVerbatim, needs: realJobs,
+		rule: "the command gets exactly Args and Env; no shell interprets them"},
+	{name: "idempotent", check: checkIdempotent,
+		rule: "submitting a token again, also at the same time, makes no second job and returns the first one's id"},
+	{name: "many", check: checkMany,
+		rule: "Submit takes many jobs, and answers in order; a refused one does not keep the others from running"},
+	{name: "unknown", check: checkUnknown,
+		rule: "a job that the scheduler does not know is not in the map, and to cancel it is no error"},
+	{name: "no ids", check: checkNoIDs,
+		rule: "without ids, Status and Cancel do nothing"},
+	{name: "context", check: checkContext,
+		rule: "a query whose context has ended is an error"},
+	{name: "cancel", check: checkCancelJob,
+		rule: "Cancel ends a job that runs, with all its processes, and may be repeated"},
+	{name: "stragglers", check: checkStragglers, needs: realJobs,
+		rule: "no process of a job lives on after its end"},
+	{name: "another scheduler", check: checkAnother,
+		rule: "jobs outlive the scheduler that submitted them: another one sees and cancels them"},
+	{name: "any port", check: checkAnyPort,
+		rule: "AnyPort gives the job a port, in its environment and start.json"},
+	{name: "time limit", check: checkTimeLimit,
+		rule: "a job that reaches its time limit is ended, as timeout"},
+	{name: "find", check: checkFind,
+		rule: "a Finder finds the jobs whose tokens begin with a prefix, and no others"},
 }
 
 // beating runs on until it is killed hard, and shows that it lives in the file beat.
@@ -88,6 +144,7 @@ const beating = `trap "" HUP INT TERM; while :; do echo >>beat; sleep 0.1; done`
 
 func checkFiles(t *schedulerTest) {
 	job := t.job("j", "sh", "-c", "echo out; echo err >&2; echo 1 >metrics/m; exit 3")
+	t.behave("j", sim.Behaviour{Stdout: "out\n", Stderr: "err\n", Files: map[string]string{"metrics/m": "1\n"}, Code: 3})
 	id := t.submit(job)[0]
 	st := t.ended(id)
 	if st.Outcome != runtime.Failed || !st.Exited || st.Code != 3 || st.Node == "" ||
@@ -161,15 +218,14 @@ func checkIdempotent(t *schedulerTest) {
 			t.Fatalf("got ids %v, want the same", ids)
 		}
 	}
-	if runs := t.read(job, "runs"); runs != "\n" {
-		t.Errorf("it ran %d times", len(runs))
-	}
+	t.once(job, "runs")
 }
 
 func checkMany(t *schedulerTest) {
 	var jobs []runtime.Job
 	for i := range 12 {
 		jobs = append(jobs, t.job(fmt.Sprintf("j%d", i), "echo", strconv.Itoa(i)))
+		t.behave(jobs[i].Name, sim.Behaviour{Stdout: fmt.Sprintln(i)})
 	}
 	const bad = 5
 	jobs[bad].Dir = "not/absolute"
@@ -234,8 +290,9 @@ func checkContext(t *schedulerTest) {
 
 func checkCancelJob(t *schedulerTest) {
 	job := t.job("j", "sh", "-c", beating)
+	t.behave("j", sim.Behaviour{Run: sim.Forever})
 	id := t.submit(job)[0]
-	t.waitFor("a running job", func() bool { return t.status(id).State == runtime.Running && t.beats(job) > 0 })
+	t.waitFor("a running job", func() bool { return t.beats(id, job) })
 	if err := t.Cancel(t.Context(), id, id); err != nil {
 		t.Fatal(err)
 	}
@@ -261,9 +318,10 @@ func checkStragglers(t *schedulerTest) {
 
 func checkAnother(t *schedulerTest) {
 	job := t.job("j", "sh", "-c", beating)
+	t.behave("j", sim.Behaviour{Run: sim.Forever})
 	id := t.submit(job)[0]
 	t.Scheduler = t.Open(t.T)
-	t.waitFor("a running job", func() bool { return t.status(id).State == runtime.Running && t.beats(job) > 0 })
+	t.waitFor("a running job", func() bool { return t.beats(id, job) })
 	if again := t.submit(job)[0]; again != id {
 		t.Errorf("submitting it again gives %s, want %s", again, id)
 	}
@@ -277,9 +335,13 @@ func checkAnother(t *schedulerTest) {
 func checkAnyPort(t *schedulerTest) {
 	job := t.job("j", "sh", "-c", "echo $SERVICE_PORT")
 	job.Port = runtime.AnyPort
+	t.behave("j", sim.Behaviour{Run: time.Second})
 	t.ended(t.submit(job)[0])
 	port := t.start(job).Port
-	if got := t.read(job, runtime.FileStdout); got != fmt.Sprintln(port) || port < 1024 || port > 65535 {
+	if port < 1024 || port > 65535 {
+		t.Errorf("start.json has port %d", port)
+	}
+	if got := t.read(job, runtime.FileStdout); t.Cluster == nil && got != fmt.Sprintln(port) {
 		t.Errorf("$SERVICE_PORT is %q, start.json has %d", got, port)
 	}
 }
@@ -290,20 +352,78 @@ func checkTimeLimit(t *schedulerTest) {
 	}
 	job := t.job("j", "sleep", "600")
 	job.Limit = t.Shortest
+	t.behave("j", sim.Behaviour{Run: sim.Forever})
 	if st := t.ended(t.submit(job)[0]); st.Outcome != runtime.TimedOut {
 		t.Errorf("the status is %+v, want timeout", st)
 	}
 }
 
+func checkFind(t *schedulerTest) {
+	finder, ok := t.Scheduler.(runtime.Finder)
+	if !ok {
+		t.Skip("finding jobs by their tokens: this scheduler cannot")
+	}
+	jobs := append(t.group("g", 2, "sleep", "600"), t.job("a", "sleep", "600"), t.job("ab", "sleep", "600"))
+	t.behave("*", sim.Behaviour{Run: sim.Forever})
+	ids := t.submit(jobs...)
+	for prefix, want := range map[string][]runtime.JobID{
+		t.token(""): ids, t.token("g"): ids[:2], t.token("a"): ids[2:], t.token("ab"): ids[3:], t.token("none"): nil,
+	} {
+		found, err := finder.Find(t.Context(), prefix)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got []runtime.JobID
+		for _, f := range found {
+			got = append(got, f.ID)
+			if i := slices.Index(ids, f.ID); i >= 0 && (f.Token != jobs[i].Token || f.Status.State == runtime.Unknown) {
+				t.Errorf("found %+v, want %s", f, jobs[i].Token)
+			}
+		}
+		slices.Sort(got)
+		if want = slices.Sorted(slices.Values(want)); !slices.Equal(got, want) {
+			t.Errorf("found %v by %q, want %v", got, prefix, want)
+		}
+	}
+}
+
+// behave says what jobs do, where they only pretend to run.
+func (t *schedulerTest) behave(pattern string, b sim.Behaviour) {
+	if t.Cluster != nil {
+		t.Cluster.Behave(pattern, b)
+	}
+}
+
+// once checks that a job, which adds a line to a file, ran once.
+func (t *schedulerTest) once(job runtime.Job, file string) {
+	t.Helper()
+	if t.Cluster != nil {
+		if n := t.Cluster.Made(job.Token); n != 1 {
+			t.Errorf("there are %d jobs of the token %s", n, job.Token)
+		}
+	} else if runs := t.read(job, file); runs != "\n" {
+		t.Errorf("it ran %d times", len(runs))
+	}
+}
+
+// token is that of a job of the clause.
+func (t *schedulerTest) token(name string) string {
+	return "aifb-test-" + t.run + "-" + path.Base(t.dir) + "-" + name
+}
+
 // job makes a job with a directory of its own below the clause's.
 func (t *schedulerTest) job(name string, args ...string) runtime.Job {
-	return runtime.Job{
-		Token: "aifb-test-" + t.run + "-" + path.Base(t.dir) + "-" + name,
+	job := runtime.Job{
+		Token: t.token(name),
 		Name:  name,
 		Dir:   path.Join(t.dir, name),
 		Args:  args,
 		Limit: 10 * time.Minute,
 	}
+	if t.Cluster != nil {
+		job.Limit = 12 * time.Hour // some only pretend to run for long
+	}
+	return job
 }
 
 // submit submits jobs that none may refuse, and cancels them when the clause ends.
@@ -362,8 +482,15 @@ func (t *schedulerTest) waitFor(what string, isSo func() bool) {
 	}
 }
 
-// beats returns how often a job has shown that it lives.
-func (t *schedulerTest) beats(job runtime.Job) int {
+// beats reports whether a job runs, and shows it in the file beat if it really does.
+func (t *schedulerTest) beats(id runtime.JobID, job runtime.Job) bool {
+	t.Helper()
+	return t.status(id).State == runtime.Running && (t.Cluster != nil || t.count(job) > 0)
+}
+
+// count returns how often a job has shown that it lives.
+func (t *schedulerTest) count(job runtime.Job) int {
+	t.Helper()
 	var b bytes.Buffer
 	err := t.Conn.Get(t.Context(), path.Join(job.Dir, "beat"), 0, &b)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -375,9 +502,9 @@ func (t *schedulerTest) beats(job runtime.Job) int {
 // silent checks that a job that beats does so no more.
 func (t *schedulerTest) silent(job runtime.Job) {
 	t.Helper()
-	before := t.beats(job)
+	before := t.count(job)
 	<-time.After(500 * time.Millisecond)
-	if after := t.beats(job); after != before {
+	if after := t.count(job); after != before {
 		t.Error("a process of the job lives on")
 	}
 }

@@ -1,0 +1,75 @@
+package runtime
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"slices"
+)
+
+// A Deed is a call of a recipe that acts, as its run remembers it. When the recipe is run again, for a run that was
+// interrupted, the deed with the same Key is not done again: it returns what it returned.
+type Deed struct {
+	Key  string `json:"key"`            // which of the recipe's deeds it is: its thread, and its number there
+	Pos  string `json:"pos,omitempty"`  // the file, line and column of the call, for people
+	Call string `json:"call,omitempty"` // the call, such as client(name = "c"), for people
+	Hash string `json:"hash,omitempty"` // of all that it was given
+}
+
+// describe completes a deed with what it was given.
+func (d Deed) describe(builtin, name string, given any) Deed {
+	data, err := json.Marshal(given)
+	if err != nil {
+		panic("runtime: " + err.Error()) // it is one of this package's own types, of plain values
+	}
+	sum := sha256.Sum256(append([]byte(builtin+"\x00"), data...))
+	d.Call, d.Hash = builtin+"()", hex.EncodeToString(sum[:12])
+	if name != "" {
+		d.Call = fmt.Sprintf("%s(name = %q)", builtin, name)
+	}
+	return d
+}
+
+// remember adds a deed to those of the run.
+func (s *RunState) remember(d Deed) {
+	if d.Key == "" {
+		return
+	}
+	if s.deeds == nil {
+		s.deeds = make(map[string]Deed)
+	}
+	s.deeds[d.Key] = d
+}
+
+// done reports whether the deed was done before this process resumed the run. If the recipe now does something else
+// there, that is an error: what follows would not be the same run.
+func (s *Session) done(d Deed) (bool, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	before, ok := s.before[d.Key]
+	if d.Key == "" || !ok {
+		return false, nil
+	}
+	if before.Hash != d.Hash {
+		now := "now it does " + d.Call
+		if d.Call == before.Call {
+			now = "now with other arguments"
+		}
+		return false, Faultf(FaultRecipe, "undo the change, or run the recipe anew with aifb exec",
+			"the recipe has diverged from run %s: there it did %s at %s, %s", s.Run, before.Call, before.Pos, now)
+	}
+	delete(s.before, d.Key)
+	return true, nil
+}
+
+// Forgotten returns the calls that the run had done before it was resumed, and that the recipe has not made this time.
+func (s *Session) Forgotten() (calls []string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, d := range s.before {
+		calls = append(calls, d.Call+" at "+d.Pos)
+	}
+	slices.Sort(calls)
+	return calls
+}

@@ -1,0 +1,268 @@
+package slurm
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/aifb/aifb/runtime"
+	"github.com/aifb/aifb/runtime/runtimetest"
+	"github.com/aifb/aifb/runtime/sim"
+)
+
+// A world is a login node whose Slurm is a simulated cluster. Its sbatch, squeue, sacct, scontrol, scancel and sinfo are
+// this test's own binary, which asks the world over a socket; while they run, time stands still. The jobs of the cluster
+// only pretend to run, and leave their files on disk.
+type world struct {
+	*sim.Cluster
+	*shellConn // for Get
+	t          *testing.T
+	dir        string
+	config     sim.Config
+	flavor     flavor
+	noise      func(id string) (stdout, stderr string) // what sbatch prints in place of an id; nil: the id
+
+	mu      sync.Mutex // guards what follows
+	sockets int
+	calls   map[string]int // of each command
+}
+
+// A flavor is what clusters differ in.
+type flavor struct {
+	old bool // Slurm 22.05
+	cut bool // what is lost is lost with the connection, and what ran at its other end; else sbatch says that it had no answer
+}
+
+// newWorld makes a world. The environment is that of a user who has set defaults of all sorts: a command that heeds them
+// fails.
+func newWorld(t *testing.T, config sim.Config, flavor flavor) *world {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "slurm-") // the name of a socket must be short
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	w := &world{t: t, dir: dir, config: config, flavor: flavor, calls: make(map[string]int)}
+	if w.config.MinJobAge == 0 {
+		w.config.MinJobAge = 5 * time.Minute
+	}
+	w.config.Files = files{t}
+	w.Cluster = sim.New(w.config)
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"sbatch", "squeue", "sacct", "scontrol", "scancel", "sinfo"} {
+		program := fmt.Sprintf("#!/bin/sh\nAIFB_TEST_COMMAND=%s exec %s \"$@\"\n", name, runtime.Quote(self))
+		w.write(filepath.Join("bin", name), program)
+	}
+	w.shellConn = &shellConn{shell: []string{"sh", "-c"}, env: []string{
+		"PATH=" + filepath.Join(dir, "bin") + ":/usr/bin:/bin", "SLURM_CONF=/etc/slurm.conf",
+		"SBATCH_PARTITION=other", "SLURM_CLUSTERS=other", "SLURM_JOB_ID=77", "SLURM_TIME_FORMAT=relative",
+		"SQUEUE_FORMAT=%i", "SQUEUE_STATES=PD", "SQUEUE_USERS=bob", "SQUEUE_PARTITION=other", "SACCT_FORMAT=JobID", "LC_ALL=xx",
+	}}
+	return w
+}
+
+func (w *world) write(name, text string) {
+	name = filepath.Join(w.dir, name)
+	if err := errors.Join(os.MkdirAll(filepath.Dir(name), 0o777), os.WriteFile(name, []byte(text), 0o777)); err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+// files is where the jobs of a world leave their files.
+type files struct{ t *testing.T }
+
+func (f files) Write(name, text string) {
+	if err := errors.Join(os.MkdirAll(filepath.Dir(name), 0o777), os.WriteFile(name, []byte(text), 0o666)); err != nil {
+		f.t.Error(err)
+	}
+}
+
+func (f files) Exists(name string) bool {
+	_, err := os.Stat(name)
+	return err == nil
+}
+
+func (f files) Rename(from, to string) {
+	if !f.Exists(from) {
+		return
+	}
+	if err := errors.Join(os.MkdirAll(filepath.Dir(to), 0o777), os.Rename(from, to)); err != nil {
+		f.t.Error(err)
+	}
+}
+
+// A call is a call of one of Slurm's commands.
+type call struct {
+	Name  string
+	Args  []string
+	Env   []string
+	Stdin string
+	cut   bool // the connection is, before it can answer
+}
+
+// getenv returns a variable of the caller's.
+func (c *call) getenv(name string) string {
+	for _, v := range c.Env {
+		if value, ok := strings.CutPrefix(v, name+"="); ok {
+			return value
+		}
+	}
+	return ""
+}
+
+// A result is what a command prints, and its exit code.
+type result struct {
+	Stdout, Stderr string
+	Code           int
+}
+
+func fails(code int, format string, args ...any) result {
+	return result{Code: code, Stderr: fmt.Sprintf(format, args...) + "\n"}
+}
+
+// TestMain lets this binary be the commands of a world.
+func TestMain(m *testing.M) {
+	if name := os.Getenv("AIFB_TEST_COMMAND"); name != "" {
+		os.Exit(beCommand(name))
+	}
+	os.Exit(m.Run())
+}
+
+func beCommand(name string) int {
+	stdin, err := io.ReadAll(os.Stdin)
+	if err != nil {
+		stdin = nil // there is none
+	}
+	conn, err := net.Dial("unix", os.Getenv("AIFB_TEST_SOCKET"))
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 99
+	}
+	defer conn.Close()
+	var r result
+	err = errors.Join(json.NewEncoder(conn).Encode(call{Name: name, Args: os.Args[1:], Env: os.Environ(), Stdin: string(stdin)}),
+		json.NewDecoder(conn).Decode(&r))
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 99
+	}
+	io.WriteString(os.Stdout, r.Stdout)
+	io.WriteString(os.Stderr, r.Stderr)
+	return r.Code
+}
+
+// Run implements runtime.Conn.
+func (w *world) Run(ctx context.Context, cmd runtime.Cmd) error {
+	if w.Sees(sim.Disconnected) {
+		return errCut
+	}
+	w.mu.Lock()
+	w.sockets++
+	socket := filepath.Join(w.dir, fmt.Sprintf("%d.sock", w.sockets))
+	w.mu.Unlock()
+	listener, err := net.Listen("unix", socket)
+	if err != nil {
+		return err
+	}
+	var out, stderr bytes.Buffer
+	shell := exec.CommandContext(ctx, "sh", "-c", runtime.Quote(cmd.Args...))
+	shell.Env = append(w.env[:len(w.env):len(w.env)], "AIFB_TEST_SOCKET="+socket)
+	shell.Stdin, shell.Stdout, shell.Stderr = cmd.Stdin, &out, &stderr
+	shell.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	err = shell.Start()
+	cut := false
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		for {
+			conn, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			if w.answer(conn) {
+				cut = true
+				syscall.Kill(-shell.Process.Pid, syscall.SIGKILL)
+			}
+			conn.Close()
+		}
+	})
+	if err == nil {
+		err = shell.Wait()
+	}
+	listener.Close()
+	wg.Wait()
+	w.runs.Add(1)
+	if cut {
+		return errCut
+	}
+	if cmd.Stdout != nil {
+		io.Copy(cmd.Stdout, &out)
+	}
+	if exit := (*exec.ExitError)(nil); errors.As(err, &exit) && ctx.Err() == nil {
+		return &runtime.ExitError{Args: cmd.Args, Code: exit.ExitCode(), Stderr: stderr.String()}
+	}
+	return err
+}
+
+// answer answers one command, unless the connection is lost with it.
+func (w *world) answer(conn net.Conn) (cut bool) {
+	var c call
+	if err := json.NewDecoder(conn).Decode(&c); err != nil {
+		w.t.Error(err)
+		return false
+	}
+	w.mu.Lock()
+	w.calls[c.Name]++
+	w.mu.Unlock()
+	r := w.command(&c)
+	if c.cut {
+		return true
+	}
+	if err := json.NewEncoder(conn).Encode(r); err != nil {
+		w.t.Error(err)
+	}
+	return false
+}
+
+// Get implements runtime.Conn.
+func (w *world) Get(ctx context.Context, name string, from int64, out io.Writer) error {
+	w.Jobs() // brings the files up to date
+	return w.shellConn.Get(ctx, name, from, out)
+}
+
+// TestWorld is the conformance suite on clusters of both kinds, with both ways to lose an answer.
+func TestWorld(t *testing.T) {
+	for name, flavor := range map[string]flavor{"22.05": {old: true}, "26.05": {cut: true}} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			runtimetest.TestScripted(t, func(t *testing.T, config sim.Config) runtimetest.SchedulerTest {
+				w := newWorld(t, config, flavor)
+				return runtimetest.SchedulerTest{
+					Dir: filepath.Join(w.dir, "home"), Conn: w, Cluster: w.Cluster, Shortest: time.Minute,
+					Open: func(*testing.T) runtime.Scheduler { return New(w, "world") },
+				}
+			})
+		})
+	}
+}
+
+// inWorld runs a test in a bubble.
+func inWorld(t *testing.T, config sim.Config, flavor flavor, f func(t *testing.T, w *world)) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) { f(t, newWorld(t, config, flavor)) })
+}

@@ -1,0 +1,50 @@
+package starlib
+
+import (
+	"errors"
+	"fmt"
+	"sync"
+
+	"go.starlark.net/starlark"
+
+	"github.com/aifb/aifb/runtime"
+)
+
+// origins are the calls that started something, by the key of their deed: what becomes of it is seen later.
+type origins struct {
+	mu    sync.Mutex
+	calls map[string]starlark.CallStack
+}
+
+// deed names a call that acts. Run again, the recipe makes the same calls in the same order.
+func (c *call) deed() runtime.Deed {
+	c.deeds++
+	key := fmt.Sprintf("%s%d", c.thread.Name, c.deeds)
+	stack := c.thread.CallStack()
+	stack.Pop() // the builtin itself
+	c.origins.mu.Lock()
+	defer c.origins.mu.Unlock()
+	c.origins.calls[key] = stack
+	return runtime.Deed{Key: key, Pos: stack.At(0).Pos.String()}
+}
+
+// of returns where the job of a RefusedError was started, if err is one.
+func (o *origins) of(err error) (stack starlark.CallStack) {
+	refused := (*runtime.RefusedError)(nil)
+	if !errors.As(err, &refused) {
+		return nil
+	}
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.calls[refused.Deed.Key]
+}
+
+// frames returns the places of a stack in files of recipes, the innermost first.
+func (l *loader) frames(stack starlark.CallStack) (frames []Frame) {
+	for i := range stack {
+		if f := stack.At(i); f.Pos.Filename() != "<builtin>" {
+			frames = append(frames, l.frame(f.Pos, f.Name))
+		}
+	}
+	return frames
+}
