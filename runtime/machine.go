@@ -36,6 +36,16 @@ func probeHome(ctx context.Context, t Target) (*home, error) {
 	return h, nil
 }
 
+// Host contacts a target, and returns the user's home directory there, and the operating system and the architecture as
+// GOOS and GOARCH name them.
+func Host(ctx context.Context, t Target) (home, os, arch string, err error) {
+	h, err := probeHome(ctx, t)
+	if err != nil {
+		return "", "", "", err
+	}
+	return h.user, h.os, h.arch, nil
+}
+
 func parseProbe(out string) (*home, error) {
 	_, answer, _ := strings.Cut(out, "\naifb-probe\n")
 	lines := strings.Split(strings.TrimSuffix(answer, "\n"), "\n")

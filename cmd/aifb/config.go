@@ -56,12 +56,13 @@ func configFlag() cli.Flag {
 		DefaultText: "$XDG_CONFIG_HOME/aifb/config.yaml"}
 }
 
+func configFile(c *cli.Context) string {
+	return cmp.Or(c.String("config"), filepath.Join(xdg("XDG_CONFIG_HOME", ".config"), "aifb", "config.yaml"))
+}
+
 // readConfig reads the config file. Only one that the user named has to be there.
 func readConfig(c *cli.Context) (*config, error) {
-	name := c.String("config")
-	if name == "" {
-		name = filepath.Join(xdg("XDG_CONFIG_HOME", ".config"), "aifb", "config.yaml")
-	}
+	name := configFile(c)
 	data, err := os.ReadFile(name)
 	if errors.Is(err, fs.ErrNotExist) && !c.IsSet("config") {
 		return new(config), nil
