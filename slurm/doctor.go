@@ -27,7 +27,7 @@ func (s *Scheduler) Check(ctx context.Context) []runtime.Finding {
 	replies, err := s.hear(ctx, queryLimit, queryHead+askShell+probeProgram+checkProgram)
 	version := answerOf(replies, "version")
 	if err == nil || version.ok {
-		err = version.error("sbatch", s.name)
+		err = s.failed("sbatch", version)
 	}
 	if err != nil {
 		return []runtime.Finding{{Name: "slurm", Text: err.Error(), Hint: runtime.HintOf(err)}}
