@@ -169,12 +169,12 @@ func beCommand(name string) int {
 	return r.Code
 }
 
-var errCut = errors.New("the connection is lost")
+var errConnection = errors.New("the connection is lost")
 
 // Run implements runtime.Conn.
 func (w *world) Run(ctx context.Context, cmd runtime.Cmd) error {
 	if w.Sees(sim.Disconnected) {
-		return errCut
+		return errConnection
 	}
 	w.mu.Lock()
 	w.sockets++
@@ -212,7 +212,7 @@ func (w *world) Run(ctx context.Context, cmd runtime.Cmd) error {
 	wg.Wait()
 	w.runs.Add(1)
 	if cut {
-		return errCut
+		return errConnection
 	}
 	if cmd.Stdout != nil {
 		io.Copy(cmd.Stdout, &out)
