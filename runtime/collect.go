@@ -30,7 +30,7 @@ type collector struct {
 func (c *collector) run(ctx context.Context) {
 	for wait := time.Duration(0); ; {
 		var ended []JobState
-		err := c.await(ctx, func(st *RunState) (bool, error) {
+		err := c.awaitAnyway(ctx, func(st *RunState) (bool, error) {
 			ended = nil
 			for _, j := range st.Jobs {
 				if j.ID != "" && j.Status.State == Ended && j.Collected == nil {

@@ -52,9 +52,12 @@ func (s *Session) done(d Deed) (bool, error) {
 		return false, nil
 	}
 	if before.Hash != d.Hash {
+		now := "now it does " + d.Call
+		if d.Call == before.Call {
+			now = "now with other arguments"
+		}
 		return false, Faultf(FaultRecipe, "undo the change, or run the recipe anew with aifb exec",
-			"the recipe has diverged from run %s: there it did %s at %s, and now %s with other arguments or in another order",
-			s.Run, before.Call, before.Pos, d.Call)
+			"the recipe has diverged from run %s: there it did %s at %s, %s", s.Run, before.Call, before.Pos, now)
 	}
 	delete(s.before, d.Key)
 	return true, nil

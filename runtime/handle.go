@@ -81,7 +81,7 @@ func (j *JobState) String() string {
 		return "held back (" + j.Held.Error + ")"
 	case j.ID == "":
 		return "to be submitted"
-	case j.Status.State == Unknown:
+	case j.Status.State == Unknown && j.Started == nil:
 		return "submitted"
 	}
 	where := j.Host()

@@ -183,7 +183,7 @@ const scriptBarrier = `barrier() { # DIRECTORY COUNT
 		}
 		sleep 0.2 2>/dev/null || { sleep 1; tries=$((tries + 4)); }
 	done
-	sleep "$(echo "$at $(now)" | awk '{ printf "%.3f", $1 > $2 ? $1 - $2 : 0 }')"
+	sleep "$(echo "$at $(now)" | awk '{ s = $1 - $2; if (s < 0) s = 0; printf "%.3f", s }')"
 	late=$(echo "$at $(now)" | awk '{ printf "%.6f", $2 - $1 }')
 }
 `

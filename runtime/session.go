@@ -29,6 +29,9 @@ type Session struct {
 	// GOOS and GOARCH name them. It is asked only if the target is another machine.
 	Binary func(os, arch string) (string, error)
 
+	// KeepFiles leaves the files of the run on the target when it is closed, also if no job is left there.
+	KeepFiles bool
+
 	// Notify, if not nil, is told of each record after it was stored, and of the state that it led to, in order. It
 	// must not block, nor call the session.
 	Notify func(Record, *RunState)
@@ -44,6 +47,7 @@ type Session struct {
 	images   map[string]bool   // the files of images that are there
 	before   map[string]Deed   // what was done before the run was resumed, and not yet again
 	told     map[string]bool   // the jobs whose refusal was reported
+	numbers  map[string]int    // the next one to try for a name that is taken
 	unstored map[string]Record // the intents that are only in the state, by token
 	toSubmit []string          // the names of jobs that the submitter has not yet seen
 	freed    bool              // a job has ended since the submitter last looked
@@ -98,6 +102,7 @@ func (s *Session) persist(ctx context.Context, recs []Record) error {
 			return err
 		}
 		s.broken = err
+		s.wakeAll()
 	}
 	s.unsaved = append(s.unsaved, recs...)
 	return s.broken
@@ -128,11 +133,16 @@ func (s *Session) apply(recs []Record) error {
 	if s.freed && s.submitNow != nil {
 		notify(s.submitNow)
 	}
+	s.wakeAll()
+	return nil
+}
+
+// wakeAll makes those who wait look again. The caller holds mu.
+func (s *Session) wakeAll() {
 	if s.changed != nil {
 		close(s.changed)
 	}
 	s.changed = make(chan struct{})
-	return nil
 }
 
 // event makes a record with data, which is one of this package's own types and can always be encoded.
@@ -152,23 +162,18 @@ func (s *Session) Open(ctx context.Context) error {
 
 func (s *Session) init() {
 	s.wake = make(chan struct{}, 1)
-	s.images, s.told, s.unstored = make(map[string]bool), make(map[string]bool), make(map[string]Record)
+	s.images, s.told = make(map[string]bool), make(map[string]bool)
+	s.unstored, s.numbers = make(map[string]Record), make(map[string]int)
 }
 
 // Reopen goes on with the run that the records tell of, and whose process has ended without ending the run. The jobs
 // that may be running are looked after again, those whose submission is in doubt are submitted, and the deeds that were
 // done are not done again.
 func (s *Session) Reopen(ctx context.Context, recs iter.Seq2[Record, error]) error {
-	s.init()
-	for rec, err := range recs {
-		if err != nil {
-			return err
-		}
-		if err := s.state.Apply(rec); err != nil {
-			return err
-		}
+	if err := s.read(recs); err != nil {
+		return err
 	}
-	s.Start, s.before = s.state.Start, maps.Clone(s.state.deeds)
+	s.before = maps.Clone(s.state.deeds)
 	if err := s.append(ctx, event(KindRunResumed, "", nil)); err != nil {
 		return err
 	}
@@ -201,12 +206,20 @@ func (s *Session) view(f func(*RunState)) {
 // await returns nil once done says so. It asks again whenever the state changes. If the store fails it waits only while
 // the run is being closed.
 func (s *Session) await(ctx context.Context, done func(*RunState) (bool, error)) error {
-	for {
-		s.mu.Lock()
-		ok, err := done(&s.state)
+	return s.awaitAnyway(ctx, func(st *RunState) (bool, error) {
+		ok, err := done(st)
 		if !ok && err == nil && !s.closing {
 			err = s.broken
 		}
+		return ok, err
+	})
+}
+
+// awaitAnyway is await for those who work until the run is closed, also if the store fails.
+func (s *Session) awaitAnyway(ctx context.Context, done func(*RunState) (bool, error)) error {
+	for {
+		s.mu.Lock()
+		ok, err := done(&s.state)
 		changed := s.changed
 		s.mu.Unlock()
 		if ok || err != nil {
@@ -366,14 +379,16 @@ func (s *Session) freeName(name string, role Role) string {
 	taken := func(name string) bool {
 		return s.state.Job(name) != nil || s.state.Job(name+".0") != nil
 	}
-	n := 2
+	first := 2
 	if name == "" {
-		name, n = string(role), 1
+		name, first = string(role), 1
 	} else if !taken(name) {
 		return name
 	}
+	n := max(s.numbers[name], first)
 	for ; taken(fmt.Sprintf("%s-%d", name, n)); n++ {
 	}
+	s.numbers[name] = n + 1
 	return fmt.Sprintf("%s-%d", name, n)
 }
 
@@ -537,7 +552,7 @@ func (s *Session) Close(ctx context.Context, recipeErr error, keep bool) (stoppe
 	switch {
 	case keep && s.home != nil:
 		err = errors.Join(err, keepRun(ctx, s.Target.Conn, s.home.runDir))
-	case keep:
+	case keep, s.KeepFiles:
 	case err == nil:
 		err = s.removeRunDir(ctx)
 	}
@@ -545,6 +560,11 @@ func (s *Session) Close(ctx context.Context, recipeErr error, keep bool) (stoppe
 		end.Left = err.Error()
 	}
 	s.save(ctx)
+	var ended bool // before, and what it left has ended now
+	s.view(func(st *RunState) { ended = st.End != nil && *st.End == end })
+	if ended {
+		return stopped, err
+	}
 	if failed := s.append(ctx, event(KindRunEnded, "", end)); failed != nil && !errors.Is(recipeErr, failed) {
 		err = errors.Join(err, failed)
 	}

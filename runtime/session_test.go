@@ -20,13 +20,19 @@ import (
 
 // memory is a store that forgets.
 type memory struct {
-	mu   sync.Mutex
-	recs []runtime.Record
+	mu    sync.Mutex
+	recs  []runtime.Record
+	fails func() error // what an append fails with now
 }
 
 func (m *memory) Append(_ context.Context, recs ...runtime.Record) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	if m.fails != nil {
+		if err := m.fails(); err != nil {
+			return err
+		}
+	}
 	m.recs = append(m.recs, recs...)
 	return nil
 }
@@ -249,6 +255,79 @@ func start(t *testing.T, s *runtime.Session, name string) *runtime.Handle {
 		t.Fatal(err)
 	}
 	return h
+}
+
+// A store that is full from some append on ends the run, wherever it is, and nothing is left running. If there is room
+// again when the run has ended, the store has all of it.
+func TestSessionStoreFails(t *testing.T) {
+	full := runtime.Faultf(runtime.FaultInfra, "free space", "the disk is full")
+	recipe := func(ctx context.Context, s *runtime.Session) error {
+		h, err := s.Job(ctx, command("x"))
+		if err != nil {
+			return err
+		}
+		if err := s.Record(ctx, runtime.Deed{}, runtime.Measurement{Metric: "m"}); err != nil {
+			return err
+		}
+		return s.WaitDone(ctx, runtime.Wait{}, h)
+	}
+	for room := range 7 { // appends; with one more there is room for all
+		for _, again := range []bool{false, true} {
+			t.Run(fmt.Sprint(room, again), func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					c := &cluster{plays: map[string]play{"job-1": {run: time.Hour, outcome: runtime.Completed}}}
+					s, store := session(t, c)
+					appends, closing := 0, false
+					store.fails = func() error {
+						if appends++; appends > room && !(closing && again) {
+							return full
+						}
+						return nil
+					}
+					err := recipe(t.Context(), s)
+					broken := err != nil
+					closing = true
+					_, closeErr := s.Close(context.Background(), err, false)
+					if broken && !errors.Is(err, full) {
+						t.Errorf("the recipe ended with %v", err)
+					}
+					if !broken && !again && !errors.Is(closeErr, full) || broken && closeErr != nil {
+						t.Errorf("the recipe's error is %v, that of Close %v", err, closeErr)
+					}
+					for id, j := range c.jobs {
+						if j.status().State != runtime.Ended {
+							t.Errorf("job %s is left", id)
+						}
+					}
+					if left, _ := filepath.Glob(filepath.Join(s.Target.Dir, "runs", "*")); len(left) > 0 {
+						t.Errorf("left on the target: %v", left)
+					}
+					if again {
+						checkComplete(t, store.recs)
+					}
+				})
+			})
+		}
+	}
+}
+
+// checkComplete folds records, which have to be of a run that has ended, and all of its jobs have.
+func checkComplete(t *testing.T, recs []runtime.Record) {
+	t.Helper()
+	var st runtime.RunState
+	for _, rec := range recs {
+		if err := st.Apply(rec); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if st.End == nil {
+		t.Error("the store does not know that the run has ended")
+	}
+	for _, j := range st.Jobs {
+		if j.Live() {
+			t.Errorf("the store has %s as %v", j.Job.Name, j)
+		}
+	}
 }
 
 func TestSessionOutcomes(t *testing.T) {

@@ -151,8 +151,11 @@ func lingering(ctx context.Context, grace time.Duration) (context.Context, func(
 func (u *submitter) submit(ctx context.Context, jobs []Job) {
 	ctx, done := lingering(ctx, submitGrace)
 	defer done()
-	if err := u.storeIntents(ctx, jobs); err != nil {
+	switch err := u.storeIntents(ctx, jobs); {
+	case err != nil && FaultOf(err) == FaultRun:
 		u.refuse(ctx, jobs, err)
+		return
+	case err != nil: // the run is over
 		return
 	}
 	subs, err := u.Target.Scheduler.Submit(ctx, jobs...)

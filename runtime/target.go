@@ -93,11 +93,11 @@ func (s *Session) stage(ctx context.Context, h *home) (string, error) {
 	if err := checkStatic(f, h); err != nil {
 		return "", fmt.Errorf("stage aifb: %s: %w", local, err)
 	}
-	hash := sha256.New()
-	if _, err := io.Copy(hash, f); err != nil {
+	dir, err := StagedDir(f)
+	if err != nil {
 		return "", fmt.Errorf("stage aifb: %w", err)
 	}
-	remote := path.Join(h.dir, "bin", hex.EncodeToString(hash.Sum(nil)[:8]), "aifb")
+	remote := path.Join(h.dir, dir, "aifb")
 	there, err := fileIs(ctx, s.Target.Conn, "-x", remote)
 	if err == nil && !there {
 		if _, err = f.Seek(0, io.SeekStart); err == nil {
@@ -112,6 +112,15 @@ func (s *Session) stage(ctx context.Context, h *home) (string, error) {
 	}
 	s.aifb = remote
 	return remote, nil
+}
+
+// StagedDir returns the directory, below that of a target, for the copy of an aifb that r reads.
+func StagedDir(r io.Reader) (string, error) {
+	hash := sha256.New()
+	if _, err := io.Copy(hash, r); err != nil {
+		return "", err
+	}
+	return path.Join("bin", hex.EncodeToString(hash.Sum(nil)[:8])), nil
 }
 
 // checkStatic refuses a Linux binary that needs the C library of this machine, which the target may not have.

@@ -42,8 +42,7 @@ func (s *Session) watch() {
 	if s.stop == nil {
 		ctx, cancel := context.WithCancel(context.Background())
 		s.stop = cancel
-		w := &watcher{Session: s, missing: make(map[string]time.Time), interval: s.Target.PollMin,
-			extra: budget{size: 20, every: 30 * time.Second}, events: make(chan []jobEvent), asked: make(map[string]bool)}
+		w := s.newWatcher()
 		s.watching.Go(func() { w.run(ctx) })
 		s.watching.Go(func() { (&collector{Session: s, tries: make(map[string]int)}).run(ctx) })
 		if s.Target.Watch {
@@ -52,6 +51,11 @@ func (s *Session) watch() {
 	}
 	s.mu.Unlock()
 	s.nudge()
+}
+
+func (s *Session) newWatcher() *watcher {
+	return &watcher{Session: s, missing: make(map[string]time.Time), interval: s.Target.PollMin,
+		extra: budget{size: 20, every: 30 * time.Second}, events: make(chan []jobEvent), asked: make(map[string]bool)}
 }
 
 // nudge makes the watcher look again soon.

@@ -121,7 +121,7 @@ func (l *look) program() string {
 func (l *look) ask(b *strings.Builder) {
 	for i, cluster := range slices.Sorted(maps.Keys(l.names)) {
 		fmt.Fprintf(b, "try squeue.%d %s\n", i, command(cluster, "squeue", "--me", "-h", "-r", "-t", "all", "-o", "%i"+separator+"%j"))
-		if l.accountless.Load() {
+		if l.memory.isAccountless() {
 			continue
 		}
 		n := 0
@@ -170,10 +170,10 @@ func (l *look) read(replies map[string]reply) {
 			l.failed[cluster] = err
 		}
 		l.readQueue(r.out, cluster)
-		for n := 0; n*namesPerQuery < len(l.names[cluster]) && !l.accountless.Load(); n++ {
+		for n := 0; n*namesPerQuery < len(l.names[cluster]) && !l.memory.isAccountless(); n++ {
 			r, ok := replies[fmt.Sprintf("sacct.%d.%d", i, n)]
 			if ok && isAccountless(r) {
-				l.accountless.Store(true)
+				l.memory.accountless()
 			} else if err := l.check("sacct", r, ok); err != nil && !l.isYoung(cluster) {
 				l.failed[cluster] = cmp.Or(l.failed[cluster], err)
 			}

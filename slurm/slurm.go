@@ -34,13 +34,15 @@ const queryLimit = time.Minute
 
 // A Scheduler is a Slurm cluster.
 type Scheduler struct {
-	conn        runtime.Conn
-	name        string
-	submitting  chan struct{} // has an element while jobs are handed in
-	accountless atomic.Bool   // there is no accounting to ask
-	chunk       atomic.Int32  // how many jobs go into one array; 0: arrayChunk
+	conn       runtime.Conn
+	name       string
+	submitting chan struct{} // has an element while jobs are handed in
+	chunk      atomic.Int32  // how many jobs go into one array; 0: arrayChunk
 
-	known atomic.Pointer[capabilities] // nil: not asked yet
+	known     atomic.Pointer[capabilities] // nil: not asked yet
+	oldSqueue atomic.Bool                  // squeue does not know all that it is asked for
+	oldSacct  atomic.Bool                  // nor does sacct
+	memory    memory                       // of Status
 }
 
 // New returns the cluster whose login node conn is connected to. Messages call it name.
@@ -123,8 +125,9 @@ type reply struct {
 // jobs are nearly the same, and a laptop's way to its cluster is narrow.
 const smallProgram = 8 << 10
 
-// ask runs a shell program on the login node and returns its replies by their keys. The shell reads all of the program
-// before it runs any: of a program that a broken connection cuts short, nothing is run.
+// ask runs a shell program on the login node and returns its replies by their keys, with an error those that had come.
+// The shell reads all of the program before it runs any: of a program that a broken connection cuts short, nothing is
+// run.
 func (s *Scheduler) ask(ctx context.Context, limit time.Duration, program string) (map[string]reply, error) {
 	limited, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
@@ -136,20 +139,18 @@ func (s *Scheduler) ask(ctx context.Context, limit time.Duration, program string
 		cmd.Args[2], cmd.Stdin = `p=$(gzip -dc) || exit; eval "$p"`, compressed(program)
 	}
 	err := s.conn.Run(limited, cmd)
+	replies := parseReplies(out.String(), mark)
 	if err != nil && ctx.Err() == nil && errors.Is(err, context.DeadlineExceeded) {
-		return nil, runtime.Faultf(runtime.FaultInfra, "", "no answer from %s within %v", s.name, limit)
+		return replies, runtime.Faultf(runtime.FaultInfra, "", "no answer from %s within %v", s.name, limit)
 	}
 	if exit := (*runtime.ExitError)(nil); errors.As(err, &exit) { // the program itself exits with 0
 		e := s.failure("sh", reply{exit.Code, exit.Stderr})
 		if e.Class = runtime.Ambiguous; exit.Code == 126 || exit.Code == 127 { // nothing ran it
 			e.Class = runtime.Permanent
 		}
-		return nil, &runtime.Error{Fault: runtime.FaultInfra, Err: e}
+		return replies, &runtime.Error{Fault: runtime.FaultInfra, Err: e}
 	}
-	if err != nil {
-		return nil, err
-	}
-	return parseReplies(out.String(), mark), nil
+	return replies, err
 }
 
 func compressed(program string) io.Reader {

@@ -169,12 +169,10 @@ func beCommand(name string) int {
 	return r.Code
 }
 
-var errConnection = errors.New("the connection is lost")
-
 // Run implements runtime.Conn.
 func (w *world) Run(ctx context.Context, cmd runtime.Cmd) error {
 	if w.Sees(sim.Disconnected) {
-		return errConnection
+		return errCut
 	}
 	w.mu.Lock()
 	w.sockets++
@@ -212,7 +210,7 @@ func (w *world) Run(ctx context.Context, cmd runtime.Cmd) error {
 	wg.Wait()
 	w.runs.Add(1)
 	if cut {
-		return errConnection
+		return errCut
 	}
 	if cmd.Stdout != nil {
 		io.Copy(cmd.Stdout, &out)

@@ -10,6 +10,9 @@ import (
 // flagsFirst moves the flags of a command before its other arguments: the library takes what stands behind the first
 // argument for more arguments, so that `aifb exec bench.star --keep` would not keep. After -- nothing is moved.
 func flagsFirst(app *cli.App, args []string) []string {
+	if n := len(args); n > 0 && args[n-1] == completionFlag {
+		return args
+	}
 	commands, end := app.Commands, 1
 	var flags []cli.Flag
 	for end < len(args) {
@@ -36,11 +39,15 @@ func flagsFirst(app *cli.App, args []string) []string {
 			continue
 		}
 		if arg == "-h" || arg == "--help" {
-			arg = helpFlag(flags)
+			if arg = helpFlag(flags); arg == "--help" {
+				return append(slices.Clone(args[:end]), arg)
+			}
 		}
 		moved = append(moved, arg)
-		if takesValue(flags, arg) && i+1 < len(tail) {
-			i++
+		if takesValue(flags, arg) {
+			if i++; i == len(tail) {
+				return slices.Concat(args[:end], moved) // the library says what is missing
+			}
 			moved = append(moved, tail[i])
 		}
 	}
@@ -49,6 +56,9 @@ func flagsFirst(app *cli.App, args []string) []string {
 	}
 	return slices.Concat(args[:end], moved, rest)
 }
+
+// completionFlag is how a shell asks what may come next. It is the last argument.
+const completionFlag = "--generate-bash-completion"
 
 // recipeHelpFlag is the flag that --help means where a recipe has help of its own: --help itself the library keeps.
 const recipeHelpFlag = "recipe-help"

@@ -105,6 +105,12 @@ func xdg(variable, fallback string) string {
 	return filepath.Join(home(), fallback)
 }
 
+// home returns the user's home directory, or "" if there is none.
+func home() string {
+	dir, _ := os.UserHomeDir()
+	return dir
+}
+
 // resources turns the defaults of a target into the runtime's.
 func (t targetConfig) resources() (runtime.Resources, error) {
 	d := t.Defaults

@@ -1,13 +1,16 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/urfave/cli/v2"
@@ -23,23 +26,25 @@ func execCommand(std streams) *cli.Command {
 		Name:      "exec",
 		Usage:     "run a recipe",
 		ArgsUsage: "RECIPE [name=value ...]",
-		Description: `RECIPE is a .star or .yaml file, or one of those that come with aifb, such as @aifb//quickstart.star. Its parameters
-are given as name=value; a list as name=1,2,4. aifb exec RECIPE --help shows them.
+		Description: `RECIPE is a .star or .yaml file, one of those that come with aifb, such as @aifb//quickstart.star, or - for what is read
+from stdin. Its parameters are given as name=value; a list as name=1,2,4. aifb exec RECIPE --help shows them.
 
 When the recipe ends, or fails, or is interrupted, the jobs that it started are cancelled, and their logs and metrics
 are brought to this machine.`,
 		Flags: []cli.Flag{
 			targetFlag(), storeFlag(), configFlag(),
-			&cli.BoolFlag{Name: "keep", Usage: "leave jobs and their files on the target when the recipe ends"},
+			boolFlag("keep", "leave jobs and their files on the target when the recipe ends"),
 			&cli.DurationFlag{Name: "timeout", Usage: "end the run after `DURATION`, such as 90m", DefaultText: "none"},
-			&cli.BoolFlag{Name: "json", Usage: "print the outcome and the measurements as JSON; what the recipe prints goes to stderr"},
-			&cli.BoolFlag{Name: "verbose", Aliases: []string{"v"}, Usage: "say more on stderr"},
+			boolFlag("json", "print the outcome and the measurements as JSON; what the recipe prints goes to stderr"),
+			boolFlag("verbose", "say more on stderr", "v"),
 			&cli.BoolFlag{Name: recipeHelpFlag, Hidden: true},
 		},
-		OnUsageError: usageError,
-		Action:       func(c *cli.Context) error { return execRecipe(c, std) },
+		Action: func(c *cli.Context) error { return execRecipe(c, std) },
 	}
 }
+
+// stdin is the recipe that - means.
+const stdin = "/dev/stdin"
 
 func execRecipe(c *cli.Context, std streams) error {
 	name := c.Args().First()
@@ -47,7 +52,14 @@ func execRecipe(c *cli.Context, std streams) error {
 		return cli.ShowSubcommandHelp(c)
 	}
 	if name == "" {
-		return runtime.Faultf(runtime.FaultUsage, "aifb exec --help", "there is no recipe to run")
+		return runtime.Faultf(runtime.FaultUsage, helpHint(c), "there is no recipe to run")
+	}
+	timeout := c.Duration("timeout")
+	if timeout < 0 || timeout == 0 && c.IsSet("timeout") {
+		return runtime.Faultf(runtime.FaultUsage, "", "--timeout %v is no time to run in", timeout)
+	}
+	if name == "-" {
+		name = stdin
 	}
 	recipe, err := starlib.Read(name, recipes.FS)
 	if err != nil {
@@ -65,12 +77,14 @@ func execRecipe(c *cli.Context, std streams) error {
 	if err != nil {
 		return err
 	}
-	start := runtime.RunStart{Recipe: name, SHA256: recipe.SHA256(), Params: values, Target: targetName(c, cfg, recipe.Target())}
-	return withSession(c, std, cfg, start, func(ctx context.Context, s *runtime.Session, _ *signals) error {
-		if d := c.Duration("timeout"); d > 0 {
+	start := runtime.RunStart{Recipe: name, SHA256: recipe.SHA256(), Args: params, Params: values,
+		Target: targetName(c, cfg, recipe.Target())}
+	start.Dir, _ = os.Getwd() // without one, names of files had better be absolute
+	return withSession(c, std, cfg, start, "", func(ctx context.Context, s *runtime.Session, _ *signals) error {
+		if timeout > 0 {
 			var cancel context.CancelFunc
-			ctx, cancel = context.WithTimeoutCause(ctx, d,
-				runtime.Faultf(runtime.FaultTimeout, "", "the run did not end within --timeout %v", d))
+			ctx, cancel = context.WithTimeoutCause(ctx, timeout,
+				runtime.Faultf(runtime.FaultTimeout, "", "the run did not end within --timeout %v", timeout))
 			defer cancel()
 		}
 		env := starlib.Env{Stdout: std.out, Warn: s.Warn}
@@ -81,8 +95,9 @@ func execRecipe(c *cli.Context, std streams) error {
 	})
 }
 
-// withSession runs f in a session of its own, and closes it whatever happens.
-func withSession(c *cli.Context, std streams, cfg *config, start runtime.RunStart, f func(context.Context, *runtime.Session, *signals) error) error {
+// withSession runs f in a session of its own, and closes it whatever happens. The session is a new run, or goes on with
+// the one named.
+func withSession(c *cli.Context, std streams, cfg *config, start runtime.RunStart, run string, f func(context.Context, *runtime.Session, *signals) error) error {
 	target, err := openTarget(cfg, start.Target)
 	if err != nil {
 		return err
@@ -97,17 +112,22 @@ func withSession(c *cli.Context, std streams, cfg *config, start runtime.RunStar
 	start.Version = version()
 	p := newProgress(std.err, c.Bool("verbose"))
 	s := &runtime.Session{
-		Run: runtime.NewRunID(time.Now(), rand.Reader), Start: start, Target: target, Store: store, Files: storage.Files(url),
+		Run: cmp.Or(run, runtime.NewRunID(time.Now(), rand.Reader)), Start: start, Target: target, Store: store, Files: storage.Files(url),
 		Binary: binary, Notify: p.record, Warn: p.warn, Tell: func(text string) { p.say("%s", text) },
-	}
-	if err := s.Open(c.Context); err != nil {
-		return err
 	}
 	caught, stop := catchSignals(std.err, "left without waiting; this stops what may still run: aifb stop "+s.Run)
 	defer stop()
+	for _, o := range []*output{std.out, std.err} {
+		o.onUnread(func() { caught.handle(&interrupted{syscall.SIGPIPE}) })
+	}
+	unlock, err := begin(c.Context, s, run != "")
+	if err != nil {
+		return err
+	}
+	defer unlock()
 	ctx, done := caught.scope(c.Context)
 	defer done()
-	defer context.AfterFunc(ctx, func() { p.say("%v: stopping the run; once more leaves at once", context.Cause(ctx)) })()
+	defer context.AfterFunc(ctx, func() { p.say("%v: stopping the run; Ctrl-C leaves at once", context.Cause(ctx)) })()
 	err = f(ctx, s, caught)
 	if cause := context.Cause(ctx); cause != nil {
 		err = cause // whatever the recipe made of it
@@ -124,6 +144,25 @@ func withSession(c *cli.Context, std streams, cfg *config, start runtime.RunStar
 		p.warn(end.Error())
 	}
 	return err
+}
+
+// begin begins the run of a session, or goes on with it, and makes it this process's until unlock.
+func begin(ctx context.Context, s *runtime.Session, resume bool) (unlock func(), err error) {
+	if !resume {
+		if err := s.Open(ctx); err != nil { // before anything else is written
+			return nil, err
+		}
+		return lockRun(s.Files, s.Run)
+	}
+	if unlock, err = lockRun(s.Files, s.Run); err != nil {
+		return nil, err
+	}
+	s.Tell("run " + s.Run + " on " + s.Target.Name + " goes on")
+	if err := s.Reopen(ctx, s.Store.Records(ctx, runtime.Query{Run: s.Run})); err != nil {
+		unlock()
+		return nil, err
+	}
+	return unlock, nil
 }
 
 // closeSession stops what still runs. Its time is its own: the run's may be over.
@@ -180,7 +219,5 @@ func printJSON(w io.Writer, s *runtime.Session, err error) error {
 	if err != nil {
 		o.Error = err.Error()
 	}
-	e := json.NewEncoder(w)
-	e.SetIndent("", "  ")
-	return e.Encode(o)
+	return writeJSON(w, o)
 }

@@ -2,11 +2,6 @@ package main
 
 import (
 	"errors"
-	"fmt"
-	"os"
-	"syscall"
-
-	"github.com/urfave/cli/v2"
 
 	"github.com/aifb/aifb/runtime"
 	"github.com/aifb/aifb/starlib"
@@ -27,6 +22,7 @@ const exitCodes = `Exit codes of aifb:
   130  interrupted by Ctrl-C
   143  terminated by SIGTERM
   129  the terminal was lost (SIGHUP)
+  141  nobody read the output any more (SIGPIPE)
 
 10 to 63 are the recipe's own: exit(code).
 `
@@ -60,43 +56,4 @@ func exitCode(err error) int {
 		return 7
 	}
 	return 1
-}
-
-// interrupted is the cause of a run's end by a signal.
-type interrupted struct{ signal syscall.Signal }
-
-func (e *interrupted) Error() string {
-	if e.signal == syscall.SIGINT {
-		return "interrupted"
-	}
-	return "terminated"
-}
-
-func helpCommand(std streams) *cli.Command {
-	return &cli.Command{
-		Name:      "help",
-		Usage:     "show help, of a command or of exit-codes",
-		ArgsUsage: "[COMMAND | exit-codes]",
-		HideHelp:  true,
-		Action: func(c *cli.Context) error {
-			switch name := c.Args().First(); name {
-			case "":
-				return cli.ShowAppHelp(c)
-			case "exit-codes":
-				_, err := fmt.Fprint(std.out, exitCodes)
-				return err
-			default:
-				if c.App.Command(name) == nil {
-					return unknownCommand(c)
-				}
-				return cli.ShowCommandHelp(c, name)
-			}
-		},
-	}
-}
-
-// home returns the user's home directory, or "" if there is none.
-func home() string {
-	dir, _ := os.UserHomeDir()
-	return dir
 }

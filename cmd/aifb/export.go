@@ -1,18 +1,13 @@
 package main
 
 import (
-	"cmp"
 	"context"
-	"encoding/json"
 	"io"
 
 	"github.com/urfave/cli/v2"
 
 	"github.com/aifb/aifb/runtime"
 )
-
-// rawJSON is JSON text that is put into a larger one as it is.
-func rawJSON(text string) json.RawMessage { return json.RawMessage(text) }
 
 func exportCommand(std streams) *cli.Command {
 	return &cli.Command{
@@ -23,23 +18,18 @@ func exportCommand(std streams) *cli.Command {
 			&cli.StringFlag{Name: "format", Value: "csv", Usage: "csv or json"},
 			&cli.StringFlag{Name: "output", Aliases: []string{"o"}, Usage: "the `FILE` to write; without it, stdout"},
 		},
-		Action: func(c *cli.Context) error {
+		Action: atMost(1, func(c *cli.Context) error {
 			writers := map[string]func(io.Writer, []runtime.Record) error{"csv": runtime.WriteCSV, "json": runtime.WriteJSON}
 			write, ok := writers[c.String("format")]
 			if !ok {
 				return runtime.Faultf(runtime.FaultUsage, "there are csv and json", "unknown format %q", c.String("format"))
 			}
-			return withStore(c, func(ctx context.Context, _ *config, store runtime.Store) error {
-				st, err := findRun(ctx, store, cmp.Or(c.Args().First(), "last"))
-				if err != nil {
-					return err
-				}
+			return withRun(c, func(_ context.Context, _ *config, st *runtime.RunState) error {
 				if name := c.String("output"); name != "" {
 					return runtime.WriteFile(name, func(w io.Writer) error { return write(w, st.Measurements) })
 				}
 				return write(std.out, st.Measurements)
 			})
-		},
-		OnUsageError: usageError,
+		}),
 	}
 }

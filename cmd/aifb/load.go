@@ -17,15 +17,6 @@ import (
 	"github.com/aifb/aifb/runtime/mock"
 )
 
-func loadCommand(std streams) *cli.Command {
-	return &cli.Command{
-		Name:         "load",
-		Usage:        "generate load; in a recipe, command = \"$AIFB load ...\"",
-		Subcommands:  []*cli.Command{loadHTTPCommand(std)},
-		OnUsageError: usageError,
-	}
-}
-
 func loadHTTPCommand(std streams) *cli.Command {
 	return &cli.Command{
 		Name:  "http",
@@ -33,7 +24,7 @@ func loadHTTPCommand(std streams) *cli.Command {
 		Description: `Each of --concurrency workers sends a request, waits for the whole answer, and sends the next. What was measured is
 printed, and in a job handed to the run: rps, requests, errors, latency_mean, latency_p50, latency_p99, ...`,
 		Flags: []cli.Flag{
-			&cli.StringFlag{Name: "url", Required: true, Usage: "what to ask for (`URL`)"},
+			&cli.StringFlag{Name: "url", Usage: "the `URL` to ask for"},
 			&cli.IntFlag{Name: "concurrency", Aliases: []string{"c"}, Value: 1, Usage: "requests under way at any time, each on a connection of its own"},
 			&cli.DurationFlag{Name: "duration", Aliases: []string{"d"}, Usage: "how long to measure", DefaultText: "10s, or until --requests are answered"},
 			&cli.Int64Flag{Name: "requests", Aliases: []string{"n"}, Usage: "how many to send", DefaultText: "no limit"},
@@ -46,8 +37,7 @@ printed, and in a job handed to the run: rps, requests, errors, latency_mean, la
 			&cli.StringFlag{Name: "output", EnvVars: []string{"BENCHMARK_OUTPUT_DIR"}, Usage: "the `DIR` for " + runtime.MeasurementsFile + " and " + load.LatencyFile},
 			jsonFlag(),
 		},
-		OnUsageError: usageError,
-		Action: func(c *cli.Context) error {
+		Action: atMost(0, func(c *cli.Context) error {
 			config, err := loadConfig(c)
 			if err != nil {
 				return err
@@ -63,7 +53,7 @@ printed, and in a job handed to the run: rps, requests, errors, latency_mean, la
 				write = result.WriteJSON
 			}
 			return errors.Join(err, write(std.out))
-		},
+		}),
 	}
 }
 
@@ -75,6 +65,9 @@ func loadConfig(c *cli.Context) (load.Config, error) {
 		},
 		Concurrency: c.Int("concurrency"), Duration: c.Duration("duration"), Requests: c.Int64("requests"),
 		Warmup: c.Duration("warmup"), Dir: c.String("output"),
+	}
+	if config.Request.URL == "" {
+		return config, runtime.Faultf(runtime.FaultUsage, helpHint(c), "load: --url has to say what to ask for")
 	}
 	if config.Duration == 0 && config.Requests == 0 {
 		config.Duration = 10 * time.Second
@@ -97,15 +90,6 @@ func loadConfig(c *cli.Context) (load.Config, error) {
 	return config, nil
 }
 
-func mockCommand(std streams) *cli.Command {
-	return &cli.Command{
-		Name:         "mock",
-		Usage:        "serve something to measure, where there is no real service",
-		Subcommands:  []*cli.Command{mockHTTPCommand(std)},
-		OnUsageError: usageError,
-	}
-}
-
 func mockHTTPCommand(std streams) *cli.Command {
 	return &cli.Command{
 		Name:  "http",
@@ -117,8 +101,7 @@ func mockHTTPCommand(std streams) *cli.Command {
 			&cli.Int64Flag{Name: "size", Usage: "of the body, in `BYTES`"},
 			&cli.Int64Flag{Name: "fail-every", Usage: "every `N` requests one is answered with 500"},
 		},
-		OnUsageError: usageError,
-		Action: func(c *cli.Context) error {
+		Action: atMost(0, func(c *cli.Context) error {
 			ctx, stop := untilSignal(c.Context)
 			defer stop()
 			server, err := mock.Listen(ctx, mock.Config{
@@ -130,7 +113,7 @@ func mockHTTPCommand(std streams) *cli.Command {
 			}
 			fmt.Fprintf(std.out, "listening on %s\n", server.Addr())
 			return server.Serve(ctx)
-		},
+		}),
 	}
 }
 

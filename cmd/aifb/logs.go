@@ -25,20 +25,15 @@ func logsCommand(std streams) *cli.Command {
 		ArgsUsage:   "[RUN [JOB]]",
 		Description: "Of a job whose files are not here yet, they are read from the target.",
 		Flags:       []cli.Flag{storeFlag(), configFlag()},
-		Action: func(c *cli.Context) error {
-			return withStore(c, func(ctx context.Context, cfg *config, store runtime.Store) error {
-				st, err := findRun(ctx, store, cmp.Or(c.Args().First(), "last"))
-				if err != nil {
-					return err
-				}
+		Action: atMost(2, func(c *cli.Context) error {
+			return withRun(c, func(ctx context.Context, cfg *config, st *runtime.RunState) error {
 				jobs, err := selectJobs(st, c.Args().Get(1))
 				if err != nil {
 					return err
 				}
 				return printLogs(ctx, std.out, cfg, st, jobs)
 			})
-		},
-		OnUsageError: usageError,
+		}),
 	}
 }
 

@@ -2,47 +2,49 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
-	"io"
 	"os"
+	"os/user"
 	"strings"
 
 	"github.com/urfave/cli/v2"
-	"golang.org/x/term"
 
 	"github.com/aifb/aifb/runtime"
 	"github.com/aifb/aifb/starlib"
 )
 
 func main() {
-	os.Exit(run(context.Background(), os.Args, streams{os.Stdin, os.Stdout, os.Stderr}))
+	setHome()
+	os.Exit(run(context.Background(), os.Args, streams{os.Stdin, &output{w: os.Stdout}, &output{w: os.Stderr}}))
 }
 
-// streams are where a command reads and writes. Results go to out, all else to err.
-type streams struct {
-	in       io.Reader
-	out, err io.Writer
-}
-
-// isTerminal reports whether a person sees w, and wants colours.
-func isTerminal(w any) bool {
-	f, ok := w.(*os.File)
-	return ok && term.IsTerminal(int(f.Fd())) && os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb"
+// setHome sets $HOME, if it is not set, to what the user's account says: so it may be under cron and in containers.
+func setHome() {
+	if os.Getenv("HOME") != "" {
+		return
+	}
+	if u, err := user.Current(); err == nil && u.HomeDir != "" {
+		os.Setenv("HOME", u.HomeDir)
+	}
 }
 
 // run runs the program and returns its exit code.
 func run(ctx context.Context, args []string, std streams) int {
 	app := newApp(std)
 	err := app.RunContext(ctx, flagsFirst(app, args))
+	if err == nil {
+		err = std.out.failed()
+	}
 	if err != nil {
-		starlib.FormatError(std.err, err, isTerminal(std.err))
+		starlib.FormatError(std.err, err, wantsColour(std.err))
 	}
 	return exitCode(err)
 }
 
 func newApp(std streams) *cli.App {
-	return &cli.App{
+	app := &cli.App{
 		Name:      "aifb",
 		Usage:     "benchmark services on HPC clusters, by recipes",
 		UsageText: "aifb COMMAND [flags] [arguments]",
@@ -57,44 +59,76 @@ Exit codes: aifb help exit-codes.`,
 		ErrWriter: std.err,
 		Commands: []*cli.Command{
 			execCommand(std), replCommand(std),
-			runsCommand(std), showCommand(std), logsCommand(std), exportCommand(std), stopCommand(std),
-			loadCommand(std), mockCommand(std),
+			runsCommand(std), showCommand(std), logsCommand(std), exportCommand(std), stopCommand(std), resumeCommand(std), gcCommand(std),
+			{Name: "load", Usage: `generate load; in a recipe, command = "$AIFB load ..."`,
+				Subcommands: []*cli.Command{loadHTTPCommand(std)}},
+			{Name: "mock", Usage: "serve something to measure, where there is no real service",
+				Subcommands: []*cli.Command{mockHTTPCommand(std)}},
 			versionCommand(std), helpCommand(std),
 		},
-		HideHelpCommand: true,
-		Action:          unknownCommand,
-		OnUsageError:    usageError,
-		ExitErrHandler:  func(*cli.Context, error) {}, // run does it
+		Flags: []cli.Flag{
+			boolFlag("help", "show help", "h"),
+			boolFlag("version", "print the version"),
+		},
+		EnableBashCompletion: true,
+		HideHelpCommand:      true, // it is ours
+		Action: func(c *cli.Context) error {
+			if c.Bool("version") {
+				return printVersion(std.out)
+			}
+			return unknownCommand(c)
+		},
+		OnUsageError:   usageError,
+		ExitErrHandler: func(*cli.Context, error) {}, // run does it
+	}
+	complete(app.Commands)
+	return app
+}
+
+// complete sets what all commands have in common.
+func complete(commands []*cli.Command) {
+	for _, cmd := range commands {
+		cmd.HideHelpCommand = true
+		cmd.OnUsageError = usageError
+		if cmd.Action == nil {
+			cmd.Action = unknownCommand
+		}
+		complete(cmd.Subcommands)
 	}
 }
 
-// unknownCommand is what runs if no command does.
+// unknownCommand is what runs if none of the commands of a command does: it shows help, if there is no argument either.
 func unknownCommand(c *cli.Context) error {
-	if !c.Args().Present() {
+	switch {
+	case c.Args().Present():
+		return unknown(c.Args().First(), c.Command.Subcommands, helpHint(c))
+	case c.Command.HelpName == c.App.HelpName:
 		return cli.ShowAppHelp(c)
 	}
-	name := c.Args().First()
+	return cli.ShowSubcommandHelp(c)
+}
+
+func unknown(name string, commands []*cli.Command, hint string) error {
 	var names []string
-	for _, cmd := range c.App.Commands {
+	for _, cmd := range commands {
 		names = append(names, cmd.Name)
 	}
-	hint := runtime.DidYouMean(name, names)
 	if strings.HasSuffix(name, ".star") || strings.HasSuffix(name, ".yaml") {
 		hint = "aifb exec " + name
 	}
-	if hint == "" {
-		hint = "aifb help lists the commands"
-	}
-	return runtime.Faultf(runtime.FaultUsage, hint, "unknown command %q", name)
+	return runtime.Faultf(runtime.FaultUsage, cmp.Or(runtime.DidYouMean(name, names), hint), "unknown command %q", name)
 }
+
+// helpHint is the hint where only the help of a command can help.
+func helpHint(c *cli.Context) string { return c.Command.HelpName + " --help" }
 
 // usageError is for what the command line library finds wrong.
 func usageError(c *cli.Context, err error, _ bool) error {
-	hint := "aifb " + c.Command.Name + " --help"
+	hint := helpHint(c)
 	if _, flag, ok := strings.Cut(err.Error(), "flag provided but not defined: -"); ok {
 		var names []string
 		for _, f := range c.Command.Flags {
-			names = append(names, f.Names()...)
+			names = append(names, f.Names()[0])
 		}
 		if s := runtime.Suggest(strings.TrimLeft(flag, "-"), names); s != "" {
 			hint = "did you mean --" + s + "?"
@@ -104,10 +138,12 @@ func usageError(c *cli.Context, err error, _ bool) error {
 	return runtime.Faultf(runtime.FaultUsage, hint, "%w", err)
 }
 
-// one returns the only argument.
-func one(c *cli.Context, what string) (string, error) {
-	if c.NArg() != 1 {
-		return "", runtime.Faultf(runtime.FaultUsage, "aifb "+c.Command.Name+" --help", "expected one %s, got %d arguments", what, c.NArg())
+// atMost refuses more than n arguments.
+func atMost(n int, action cli.ActionFunc) cli.ActionFunc {
+	return func(c *cli.Context) error {
+		if c.NArg() > n {
+			return runtime.Faultf(runtime.FaultUsage, helpHint(c), "unexpected argument %q", c.Args().Get(n))
+		}
+		return action(c)
 	}
-	return c.Args().First(), nil
 }

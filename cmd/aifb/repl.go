@@ -1,17 +1,12 @@
 package main
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"fmt"
 	"io"
-	"os"
-	"path/filepath"
 
-	"github.com/peterh/liner"
 	"github.com/urfave/cli/v2"
-	"golang.org/x/term"
 
 	"github.com/aifb/aifb/recipes"
 	"github.com/aifb/aifb/runtime"
@@ -25,36 +20,47 @@ func replCommand(std streams) *cli.Command {
 		Description: `The value of an expression is printed, and _ is it afterwards. help() lists the builtins. Ctrl-C stops what runs; Ctrl-D
 leaves, which cancels the jobs that still run, unless --keep is given.`,
 		Flags: []cli.Flag{targetFlag(), storeFlag(), configFlag(),
-			&cli.BoolFlag{Name: "keep", Usage: "leave jobs and their files on the target"},
-			&cli.BoolFlag{Name: "verbose", Aliases: []string{"v"}, Usage: "say more on stderr"}},
-		OnUsageError: usageError,
-		Action: func(c *cli.Context) error {
+			boolFlag("keep", "leave jobs and their files on the target"),
+			boolFlag("verbose", "say more on stderr", "v")},
+		Action: atMost(0, func(c *cli.Context) error {
 			cfg, err := readConfig(c)
 			if err != nil {
 				return err
 			}
 			start := runtime.RunStart{Recipe: "(repl)", Target: targetName(c, cfg, "")}
-			return withSession(c, std, cfg, start, func(ctx context.Context, s *runtime.Session, caught *signals) error {
-				lines, closeLines := openLines(std)
-				defer closeLines()
+			return withSession(c, std, cfg, start, "", func(ctx context.Context, s *runtime.Session, caught *signals) error {
+				lines, err := openLines(std)
+				if err != nil {
+					return err
+				}
+				defer lines.close()
+				if lines.interactive() {
+					fmt.Fprintln(std.err, "help() lists the builtins; Ctrl-C stops what runs; Ctrl-D leaves")
+				}
 				repl := starlib.NewREPL(s, starlib.Env{Stdout: std.out, Warn: s.Warn}, recipes.FS)
 				return interact(ctx, std, repl, lines, caught)
 			})
-		},
+		}),
 	}
 }
 
-// errAborted is what reading a line returns if the user gave the line up.
-var errAborted = liner.ErrPromptAborted
-
 // interact evaluates statements until there are no more, or exit() is called. An error of one is shown, and is not the
-// end.
-func interact(ctx context.Context, std streams, repl *starlib.REPL, readline func(first bool) (string, error), caught *signals) error {
+// end. Ctrl-C is the end only of a statement, if a person is there to enter another.
+func interact(ctx context.Context, std streams, repl *starlib.REPL, lines lineReader, caught *signals) error {
+	if lines.interactive() {
+		defer caught.idle()() // between two statements
+	}
 	for ctx.Err() == nil {
 		first, aborted := true, false
-		scope, done := caught.scope(ctx)
+		scope, done := ctx, func() {}
+		if lines.interactive() {
+			scope, done = caught.scope(ctx)
+		}
 		err := repl.Eval(scope, func() ([]byte, error) {
-			line, err := readline(first)
+			if lines.interactive() {
+				defer caught.idle()()
+			}
+			line, err := readLine(ctx, lines, first)
 			first, aborted = false, errors.Is(err, errAborted)
 			if err != nil {
 				return nil, err
@@ -64,7 +70,7 @@ func interact(ctx context.Context, std streams, repl *starlib.REPL, readline fun
 		done()
 		switch exit := (*starlib.Exit)(nil); {
 		case aborted, err == nil:
-		case errors.Is(err, io.EOF):
+		case errors.Is(err, io.EOF), ctx.Err() != nil:
 			return nil
 		case errors.As(err, &exit):
 			if exit.Code == 0 {
@@ -72,61 +78,28 @@ func interact(ctx context.Context, std streams, repl *starlib.REPL, readline fun
 			}
 			return err
 		default:
-			starlib.FormatError(std.err, err, isTerminal(std.err))
+			starlib.FormatError(std.err, err, wantsColour(std.err))
 		}
 	}
 	return nil
 }
 
-// openLines returns how to read a line: on a terminal with editing and a history that is kept, else as it comes.
-func openLines(std streams) (readline func(first bool) (string, error), done func()) {
-	if f, ok := std.in.(*os.File); ok && term.IsTerminal(int(f.Fd())) && isTerminal(std.out) {
-		return openTerminal(std)
+// readLine reads a line, or gives up when ctx ends. The read itself cannot be broken off: it has a goroutine of its own,
+// which then ends with the next line, or with the program.
+func readLine(ctx context.Context, lines lineReader, first bool) (string, error) {
+	type result struct {
+		line string
+		err  error
 	}
-	lines := bufio.NewReader(std.in)
-	return func(bool) (string, error) {
-		line, err := lines.ReadString('\n')
-		if err != nil && line == "" {
-			return "", err
-		}
-		return trimNewline(line), nil
-	}, func() {}
-}
-
-func trimNewline(line string) string {
-	if n := len(line); n > 0 && line[n-1] == '\n' {
-		return line[:n-1]
-	}
-	return line
-}
-
-func openTerminal(std streams) (readline func(first bool) (string, error), done func()) {
-	history := filepath.Join(xdg("XDG_STATE_HOME", ".local/state"), "aifb", "history")
-	editor := liner.NewLiner()
-	editor.SetCtrlCAborts(true)
-	if f, err := os.Open(history); err == nil {
-		editor.ReadHistory(f) // a history that cannot be read is none
-		f.Close()
-	}
-	readline = func(first bool) (string, error) {
-		prompt := "... "
-		if first {
-			prompt = ">>> "
-		}
-		line, err := editor.Prompt(prompt)
-		if err == nil && line != "" {
-			editor.AppendHistory(line)
-		}
-		return line, err
-	}
-	return readline, func() {
-		err := os.MkdirAll(filepath.Dir(history), 0o700)
-		if err == nil {
-			err = runtime.WriteFile(history, func(w io.Writer) error { _, err := editor.WriteHistory(w); return err })
-		}
-		editor.Close()
-		if err != nil {
-			fmt.Fprintf(std.err, "the history was not kept: %v\n", err)
-		}
+	got := make(chan result, 1)
+	go func() {
+		line, err := lines.read(first)
+		got <- result{line, err}
+	}()
+	select {
+	case r := <-got:
+		return r.line, r.err
+	case <-ctx.Done():
+		return "", context.Cause(ctx)
 	}
 }

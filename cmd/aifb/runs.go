@@ -12,25 +12,31 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/aifb/aifb/runtime"
+	"github.com/aifb/aifb/storage"
 )
 
-func jsonFlag() cli.Flag { return &cli.BoolFlag{Name: "json", Usage: "print JSON"} }
+func jsonFlag() cli.Flag { return boolFlag("json", "print JSON") }
+
+func boolFlag(name, usage string, aliases ...string) cli.Flag {
+	return &cli.BoolFlag{Name: name, Aliases: aliases, Usage: usage, DisableDefaultText: true}
+}
 
 func runsCommand(std streams) *cli.Command {
 	return &cli.Command{
 		Name:  "runs",
 		Usage: "list the runs of the store, the newest last",
+		Description: `The state of a run is running, ok, failed, or left: its aifb was killed, and nobody looks after its jobs; aifb resume goes
+on with it, aifb stop ends it.`,
 		Flags: []cli.Flag{storeFlag(), configFlag(), jsonFlag()},
-		Action: func(c *cli.Context) error {
-			return withStore(c, func(ctx context.Context, _ *config, store runtime.Store) error {
+		Action: atMost(0, func(c *cli.Context) error {
+			return withStore(c, func(ctx context.Context, cfg *config, store runtime.Store) error {
 				runs, err := listRuns(ctx, store)
 				if err != nil {
 					return err
 				}
-				return printRuns(std.out, runs, c.Bool("json"))
+				return printRuns(std.out, runs, storage.Files(storeURL(c, cfg)), c.Bool("json"))
 			})
-		},
-		OnUsageError: usageError,
+		}),
 	}
 }
 
@@ -50,6 +56,7 @@ func listRuns(ctx context.Context, store runtime.Store) (runs []*runtime.RunStat
 			return nil, err
 		}
 	}
+	slices.SortStableFunc(runs, func(a, b *runtime.RunState) int { return a.Started.Compare(b.Started) })
 	return runs, nil
 }
 
@@ -61,34 +68,54 @@ type runSummary struct {
 	Target  string            `json:"target"`
 	Started time.Time         `json:"started"`
 	Ended   time.Time         `json:"ended,omitzero"`
-	State   string            `json:"state"`
+	State   string            `json:"state"` // running, left, ok or failed
 	Error   string            `json:"error,omitempty"`
 	Jobs    int               `json:"jobs"`
 	Live    int               `json:"live"` // that may still be running
 }
 
-func summarize(st *runtime.RunState) runSummary {
+func summarize(st *runtime.RunState, files string) runSummary {
 	r := runSummary{Run: st.Run, Recipe: st.Start.Recipe, Params: st.Start.Params, Target: st.Start.Target,
-		Started: st.Started, Ended: st.Ended, State: "running", Jobs: len(st.Jobs)}
+		Started: st.Started, Ended: st.Ended, Jobs: len(st.Jobs)}
+	r.State, _ = stateOf(st, files)
 	for _, j := range st.Jobs {
 		if j.Live() {
 			r.Live++
 		}
 	}
-	switch {
-	case st.End == nil:
-	case st.End.Error == "":
-		r.State = "ok"
-	default:
-		r.State, r.Error = "failed", st.End.Error
+	if st.End != nil {
+		r.Error = st.End.Error
 	}
 	return r
 }
 
-func printRuns(w io.Writer, runs []*runtime.RunState, asJSON bool) error {
+// The states of a run.
+const (
+	runRunning = "running" // a process looks after it
+	runLeft    = "left"    // it has not ended, and no process looks after it
+	runOK      = "ok"
+	runFailed  = "failed"
+)
+
+// stateOf returns the state of a run, whose files on this machine are below files, and the process that looks after it.
+// Of one on another machine that is 0.
+func stateOf(st *runtime.RunState, files string) (state string, pid int) {
+	pid, alive := runOwner(files, st.Run)
+	switch {
+	case alive:
+		return runRunning, pid
+	case st.End == nil:
+		return runLeft, 0
+	case st.End.Error != "":
+		return runFailed, 0
+	}
+	return runOK, 0
+}
+
+func printRuns(w io.Writer, runs []*runtime.RunState, files string, asJSON bool) error {
 	summaries := []runSummary{}
 	for _, st := range runs {
-		summaries = append(summaries, summarize(st))
+		summaries = append(summaries, summarize(st, files))
 	}
 	if asJSON {
 		return writeJSON(w, map[string]any{"version": 1, "runs": summaries})
@@ -135,7 +162,7 @@ func matchRun(ids []string, id string) (string, error) {
 	}
 	hint := runtime.DidYouMean(id, ids)
 	if hint == "" {
-		hint = "aifb runs lists them; the last one is " + slices.Max(ids)
+		hint = "aifb runs lists them; the last one is " + ids[len(ids)-1]
 	}
 	return "", runtime.Faultf(runtime.FaultUsage, hint, "there is no run %q", id)
 }

@@ -2,7 +2,6 @@ package main
 
 import (
 	"bytes"
-	"context"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -15,7 +14,7 @@ import (
 
 func TestMain(m *testing.M) {
 	testscript.Main(m, map[string]func(){
-		"aifb": func() { os.Exit(run(context.Background(), os.Args, streams{os.Stdin, os.Stdout, os.Stderr})) },
+		"aifb": main,
 	})
 }
 
@@ -24,7 +23,14 @@ const scripts = "../../testdata/script"
 // TestLocal runs the program as it is used on this machine.
 func TestLocal(t *testing.T) {
 	t.Parallel()
-	testscript.Run(t, testscript.Params{Dir: scripts + "/local", Setup: cleanHome})
+	testscript.Run(t, testscript.Params{Dir: scripts + "/local", Setup: cleanHome, Condition: func(cond string) (bool, error) {
+		return cond == "mount" && mayMount(), nil
+	}})
+}
+
+// mayMount reports whether a script can have file systems of its own.
+func mayMount() bool {
+	return exec.Command("unshare", "--map-root-user", "--mount", "mount", "-t", "tmpfs", "none", "/mnt").Run() == nil
 }
 
 // cleanHome gives a script a home directory of its own, with nothing in it.
@@ -32,6 +38,7 @@ func cleanHome(env *testscript.Env) error {
 	home := filepath.Join(env.WorkDir, "home")
 	env.Setenv("HOME", home)
 	env.Setenv("NO_COLOR", "1")
+	env.Setenv("GORACE", "atexit_sleep_ms=0") // with -race each process would last a second longer
 	return os.Mkdir(home, 0o755)
 }
 

@@ -1,8 +1,8 @@
 package main
 
 import (
-	"cmp"
 	"context"
+	"encoding/json"
 	"fmt"
 	"io"
 	"maps"
@@ -13,6 +13,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/aifb/aifb/runtime"
+	"github.com/aifb/aifb/storage"
 )
 
 func showCommand(std streams) *cli.Command {
@@ -22,19 +23,15 @@ func showCommand(std streams) *cli.Command {
 		ArgsUsage:   "[RUN]",
 		Description: "RUN is an id of `aifb runs`, its beginning or its last part; without one it is the last run.",
 		Flags:       []cli.Flag{storeFlag(), configFlag(), jsonFlag()},
-		Action: func(c *cli.Context) error {
-			return withStore(c, func(ctx context.Context, _ *config, store runtime.Store) error {
-				st, err := findRun(ctx, store, cmp.Or(c.Args().First(), "last"))
-				if err != nil {
-					return err
-				}
+		Action: atMost(1, func(c *cli.Context) error {
+			return withRun(c, func(_ context.Context, cfg *config, st *runtime.RunState) error {
+				r := summarize(st, storage.Files(storeURL(c, cfg)))
 				if c.Bool("json") {
-					return showJSON(std.out, st)
+					return showJSON(std.out, r, st)
 				}
-				return show(std.out, st)
+				return show(std.out, r, st)
 			})
-		},
-		OnUsageError: usageError,
+		}),
 	}
 }
 
@@ -45,13 +42,18 @@ type jobSummary struct {
 	ID     runtime.JobID  `json:"id"`
 	Host   string         `json:"host"`
 	Status runtime.Status `json:"status"`
+	Tries  int            `json:"tries,omitempty"` // if the infrastructure failed it before
+	Why    string         `json:"why,omitempty"`   // the run cancelled it
 	Files  string         `json:"files,omitempty"`
 }
 
-func showJSON(w io.Writer, st *runtime.RunState) error {
+func showJSON(w io.Writer, r runSummary, st *runtime.RunState) error {
 	jobs := []jobSummary{}
 	for _, j := range st.Jobs {
-		s := jobSummary{Name: j.Job.Name, Role: j.Role, ID: j.ID, Host: j.Host(), Status: j.Status}
+		s := jobSummary{Name: j.Job.Name, Role: j.Role, ID: j.ID, Host: j.Host(), Status: j.Status, Why: j.Why}
+		if len(j.Earlier) > 0 {
+			s.Tries = len(j.Earlier) + 1
+		}
 		if j.Collected != nil {
 			s.Files = j.Collected.Dir
 		}
@@ -61,11 +63,10 @@ func showJSON(w io.Writer, st *runtime.RunState) error {
 	if err := runtime.WriteJSON(&measurements, st.Measurements); err != nil {
 		return err
 	}
-	return writeJSON(w, map[string]any{"version": 1, "run": summarize(st), "jobs": jobs, "results": rawJSON(measurements.String())})
+	return writeJSON(w, map[string]any{"version": 1, "run": r, "jobs": jobs, "results": json.RawMessage(measurements.String())})
 }
 
-func show(w io.Writer, st *runtime.RunState) error {
-	r := summarize(st)
+func show(w io.Writer, r runSummary, st *runtime.RunState) error {
 	fmt.Fprintf(w, "run     %s: %s\nrecipe  %s\n", r.Run, r.State, r.Recipe)
 	for _, name := range slices.Sorted(maps.Keys(r.Params)) {
 		fmt.Fprintf(w, "        %s=%s\n", runtime.Printable(name), runtime.Printable(r.Params[name]))
@@ -96,7 +97,27 @@ func show(w io.Writer, st *runtime.RunState) error {
 
 func jobRows(st *runtime.RunState) (rows [][]string) {
 	for _, j := range st.Jobs {
-		rows = append(rows, []string{j.Job.Name, string(j.Role), string(j.ID), j.Host(), j.String()})
+		state := j.String()
+		if j.Why != "" {
+			state += ": " + j.Why
+		}
+		if n := len(j.Earlier); n > 0 {
+			state += fmt.Sprintf(", at the %s try", ordinal(n+1))
+		}
+		rows = append(rows, []string{j.Job.Name, string(j.Role), string(j.ID), j.Host(), state})
 	}
 	return rows
+}
+
+func ordinal(n int) string {
+	switch {
+	case n%100 >= 11 && n%100 <= 13:
+	case n%10 == 1:
+		return fmt.Sprintf("%dst", n)
+	case n%10 == 2:
+		return fmt.Sprintf("%dnd", n)
+	case n%10 == 3:
+		return fmt.Sprintf("%drd", n)
+	}
+	return fmt.Sprintf("%dth", n)
 }

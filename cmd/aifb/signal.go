@@ -10,12 +10,14 @@ import (
 	"syscall"
 )
 
-// signals turns Ctrl-C, SIGTERM and the loss of the terminal (SIGHUP) into the end of contexts. Ctrl-C ends the innermost
-// scope, the others all. A signal that finds nothing left to end ends the program.
+// signals turns Ctrl-C, SIGTERM, the loss of the terminal (SIGHUP) and that nobody reads the output any more (SIGPIPE)
+// into the end of contexts. Ctrl-C ends the innermost scope that has not ended, the others all. A Ctrl-C or SIGTERM that
+// finds nothing left to end ends the program. A SIGHUP does not: with a terminal the shell sends one, and the kernel.
 type signals struct {
 	w     io.Writer
 	leave string // what to say when the program ends at once; "" is nothing
 	got   chan os.Signal
+	pipe  chan os.Signal
 	done  chan struct{}
 
 	mu     sync.Mutex
@@ -23,14 +25,19 @@ type signals struct {
 }
 
 type scope struct {
-	cancel context.CancelCauseFunc
+	cancel context.CancelCauseFunc // nil: where it is the innermost, Ctrl-C does nothing
 	ended  bool
 }
 
 // catchSignals begins to catch signals; stop ends it.
 func catchSignals(w io.Writer, leave string) (s *signals, stop func()) {
-	s = &signals{w: w, leave: leave, got: make(chan os.Signal, 2), done: make(chan struct{})}
-	signal.Notify(s.got, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
+	s = &signals{w: w, leave: leave, got: make(chan os.Signal, 2), pipe: make(chan os.Signal, 1), done: make(chan struct{})}
+	signal.Notify(s.got, syscall.SIGINT, syscall.SIGTERM)
+	if !signal.Ignored(syscall.SIGHUP) { // it is under nohup
+		signal.Notify(s.got, syscall.SIGHUP)
+	}
+	// A write that fails says itself that nobody reads. But as long as nobody is told of the signal, it kills.
+	signal.Notify(s.pipe, syscall.SIGPIPE)
 	go func() {
 		for {
 			select {
@@ -41,42 +48,65 @@ func catchSignals(w io.Writer, leave string) (s *signals, stop func()) {
 			}
 		}
 	}()
-	return s, func() { signal.Stop(s.got); close(s.done) }
+	return s, func() { signal.Stop(s.got); signal.Stop(s.pipe); close(s.done) }
 }
 
 // scope returns a context that a signal cancels. The caller calls done at its end.
 func (s *signals) scope(ctx context.Context) (context.Context, func()) {
 	ctx, cancel := context.WithCancelCause(ctx)
+	pop := s.push(&scope{cancel: cancel})
+	return ctx, func() { pop(); cancel(nil) }
+}
+
+// idle has Ctrl-C do nothing until the caller calls done, unless there is a scope within.
+func (s *signals) idle() (done func()) { return s.push(new(scope)) }
+
+func (s *signals) push(sc *scope) (pop func()) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.scopes = append(s.scopes, &scope{cancel: cancel})
+	s.scopes = append(s.scopes, sc)
 	depth := len(s.scopes)
-	return ctx, func() {
+	return func() {
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		s.scopes = s.scopes[:depth-1]
-		cancel(nil)
 	}
 }
 
 func (s *signals) handle(cause *interrupted) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	first := max(len(s.scopes)-1, 0)
-	if cause.signal != syscall.SIGINT {
-		first = 0
-	}
 	ended := false
-	for _, scope := range s.scopes[first:] {
-		if !scope.ended {
-			scope.ended, ended = true, true
-			scope.cancel(cause)
+	innermost := len(s.scopes) - 1
+	for i := innermost; i >= 0; i-- {
+		sc := s.scopes[i]
+		if sc.cancel != nil && !sc.ended {
+			sc.ended, ended = true, true
+			sc.cancel(cause)
+		}
+		if cause.signal == syscall.SIGINT && (ended || sc.cancel == nil && i == innermost) {
+			return
 		}
 	}
-	if !ended {
+	if !ended && (cause.signal == syscall.SIGINT || cause.signal == syscall.SIGTERM) {
 		if s.leave != "" {
 			fmt.Fprintln(s.w, s.leave)
 		}
 		os.Exit(exitCode(cause))
 	}
+}
+
+// interrupted is the cause of a run's end by a signal.
+type interrupted struct{ signal syscall.Signal }
+
+func (e *interrupted) Error() string {
+	switch e.signal {
+	case syscall.SIGINT:
+		return "interrupted"
+	case syscall.SIGHUP:
+		return "the terminal was lost"
+	case syscall.SIGPIPE:
+		return "nobody reads the output any more"
+	}
+	return "terminated"
 }

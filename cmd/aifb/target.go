@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	goruntime "runtime"
+	"strings"
 	"time"
 
 	"github.com/urfave/cli/v2"
@@ -57,9 +58,11 @@ func setScheduler(t *runtime.Target, tc targetConfig) error {
 	switch kind := cmp.Or(tc.Scheduler, fallback); {
 	case kind == "slurm":
 		t.Scheduler = slurm.New(t.Conn, t.Name)
-		t.PollMin, t.PollMax = time.Second, 15*time.Second
+		t.PollMin, t.PollMax, t.Watch = time.Second, 15*time.Second, true
 	case kind == "local" && tc.SSH == "":
-		t.Scheduler = local.NewScheduler()
+		scheduler := local.NewScheduler()
+		scheduler.Below = localDir(t.Dir)
+		t.Scheduler = scheduler
 		t.PollMin, t.PollMax = 20*time.Millisecond, 500*time.Millisecond
 	case kind == "local":
 		return runtime.Faultf(runtime.FaultUsage, "", "config: target %s: scheduler local works on this machine only", t.Name)
@@ -67,6 +70,14 @@ func setScheduler(t *runtime.Target, tc targetConfig) error {
 		return runtime.Faultf(runtime.FaultUsage, "there are slurm and local", "config: target %s: unknown scheduler %q", t.Name, kind)
 	}
 	return nil
+}
+
+// localDir is the directory of a target that is this machine.
+func localDir(workdir string) string {
+	if rest, ok := strings.CutPrefix(cmp.Or(workdir, "~/.aifb"), "~/"); ok {
+		return filepath.Join(home(), rest)
+	}
+	return workdir
 }
 
 // binary finds an aifb for the operating system and architecture of a target: this one, or one that the user built and
@@ -80,14 +91,20 @@ func binary(goos, goarch string) (string, error) {
 		return self, nil
 	}
 	name := fmt.Sprintf("aifb-%s-%s", goos, goarch)
-	dir := filepath.Join(dataDir(), "bin")
-	for _, file := range []string{filepath.Join(filepath.Dir(self), name), filepath.Join(dir, name)} {
+	dirs := binaryDirs(self)
+	for _, dir := range dirs {
+		file := filepath.Join(dir, name)
 		if _, err := os.Stat(file); err == nil {
 			return file, nil
 		}
 	}
-	hint := fmt.Sprintf("CGO_ENABLED=0 GOOS=%s GOARCH=%s go build -o %s ./cmd/aifb", goos, goarch, filepath.Join(dir, name))
+	hint := fmt.Sprintf("CGO_ENABLED=0 GOOS=%s GOARCH=%s go build -o %s ./cmd/aifb", goos, goarch, filepath.Join(dirs[1], name))
 	return "", runtime.Faultf(runtime.FaultUsage, hint, "the target is %s/%s, this aifb is %s/%s", goos, goarch, goruntime.GOOS, goruntime.GOARCH)
+}
+
+// binaryDirs are where the user may have put an aifb for other machines.
+func binaryDirs(self string) []string {
+	return []string{filepath.Dir(self), filepath.Join(dataDir(), "bin")}
 }
 
 func dataDir() string { return filepath.Join(xdg("XDG_DATA_HOME", ".local/share"), "aifb") }

@@ -38,8 +38,12 @@ const killWait = 5 * time.Second
 // The first process of a job is its supervisor, and the leader of the process group that all others are in. A job's id
 // is the supervisor's process id and, on Linux, the time at which that started: process ids are used again.
 type Scheduler struct {
+	// Below is the directory below which Find looks for jobs: those elsewhere are another target's. Empty is everywhere.
+	Below string
+
 	mu       sync.Mutex
 	children map[runtime.JobID]*child
+	ended    map[runtime.JobID]runtime.Status // jobs of other processes that this one has cancelled
 }
 
 // A child is a job that this process started.
@@ -52,7 +56,7 @@ type child struct {
 
 // NewScheduler returns a scheduler of this machine.
 func NewScheduler() *Scheduler {
-	return &Scheduler{children: make(map[runtime.JobID]*child)}
+	return &Scheduler{children: make(map[runtime.JobID]*child), ended: make(map[runtime.JobID]runtime.Status)}
 }
 
 // supervisor starts when whoever started it closes its standard input. Only if the id in the job's directory is its
@@ -129,7 +133,7 @@ func (s *Scheduler) start(job runtime.Job) (runtime.JobID, error) {
 	}
 	defer release.Close()
 	defer stdin.Close()
-	cmd := exec.Command("sh", "-c", supervisor, "sh", job.Dir, seconds(job.Limit), seconds(killWait))
+	cmd := exec.Command("sh", "-c", supervisor, job.Token, job.Dir, seconds(job.Limit), seconds(killWait))
 	cmd.Dir, cmd.Stdin, cmd.Stdout, cmd.Stderr = job.Dir, stdin, out, out
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	if err := cmd.Start(); err != nil {
@@ -203,6 +207,8 @@ func (s *Scheduler) Status(ctx context.Context, ids ...runtime.JobID) (map[runti
 			known[id] = c.status
 		} else if running(id) {
 			known[id] = runtime.Status{State: runtime.Running, Node: host}
+		} else if status, ok := s.ended[id]; ok {
+			known[id] = status
 		}
 	}
 	return known, nil
@@ -248,7 +254,7 @@ func (s *Scheduler) Cancel(ctx context.Context, ids ...runtime.JobID) error {
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
-	groups := s.terminate(ids)
+	groups, others := s.terminate(ids)
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()
 	grace, done := time.After(killWait), ctx.Done()
@@ -267,11 +273,18 @@ func (s *Scheduler) Cancel(ctx context.Context, ids ...runtime.JobID) error {
 		}
 		grace, done, killed = nil, nil, time.After(killWait)
 	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, id := range others {
+		s.ended[id] = runtime.Status{State: runtime.Ended, Outcome: runtime.Cancelled, Node: host,
+			End: time.Now().UTC().Round(time.Microsecond)}
+	}
 	return nil
 }
 
-// terminate sends SIGTERM to the jobs that run, and returns their process groups.
-func (s *Scheduler) terminate(ids []runtime.JobID) (groups []int) {
+// terminate sends SIGTERM to the jobs that run, and returns their process groups, and those of them that are other
+// processes' jobs.
+func (s *Scheduler) terminate(ids []runtime.JobID) (groups []int, others []runtime.JobID) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, id := range ids {
@@ -281,13 +294,15 @@ func (s *Scheduler) terminate(ids []runtime.JobID) (groups []int) {
 				continue
 			}
 			c.cancelled = true
-		} else if !running(id) {
+		} else if running(id) {
+			others = append(others, id)
+		} else {
 			continue
 		}
 		syscall.Kill(-pid, syscall.SIGTERM)
 		groups = append(groups, pid)
 	}
-	return groups
+	return groups, others
 }
 
 // anyLeft reports whether there is a living process in the groups.

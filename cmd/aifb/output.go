@@ -1,0 +1,71 @@
+package main
+
+import (
+	"errors"
+	"io"
+	"os"
+	"sync"
+	"syscall"
+
+	"golang.org/x/term"
+)
+
+// streams are where a command reads and writes. Results go to out, all else to err.
+type streams struct {
+	in       io.Reader
+	out, err *output
+}
+
+// An output is a stream that remembers its first error, because much that prints returns none.
+type output struct {
+	w io.Writer
+
+	mu     sync.Mutex
+	err    error
+	unread func() // told that nobody reads any more; may be nil
+}
+
+func (o *output) Write(p []byte) (int, error) {
+	n, err := o.w.Write(p)
+	if err == nil {
+		return n, nil
+	}
+	o.mu.Lock()
+	if o.err == nil {
+		o.err = err
+	}
+	unread := o.unread
+	o.mu.Unlock()
+	if unread != nil && errors.Is(err, syscall.EPIPE) {
+		unread()
+	}
+	return n, err
+}
+
+// onUnread has f called whenever a write finds that nobody reads any more.
+func (o *output) onUnread(f func()) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.unread = f
+}
+
+// failed returns the first error of a write.
+func (o *output) failed() error {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.err
+}
+
+// isTerminal reports whether a person is at the other end of a stream.
+func isTerminal(stream any) bool {
+	if o, ok := stream.(*output); ok {
+		stream = o.w
+	}
+	f, ok := stream.(*os.File)
+	return ok && term.IsTerminal(int(f.Fd()))
+}
+
+// wantsColour reports whether a person sees what is written to o, and wants colours.
+func wantsColour(o *output) bool {
+	return isTerminal(o) && os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb"
+}

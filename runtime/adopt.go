@@ -1,0 +1,52 @@
+package runtime
+
+import (
+	"context"
+	"iter"
+	"time"
+)
+
+// Adopt takes over the run that the records tell of, and whose process has ended, in order to end it: Close follows. It
+// asks the target once what became of the jobs, and submits nothing. A job that nobody knows any more is lost.
+func (s *Session) Adopt(ctx context.Context, recs iter.Seq2[Record, error]) error {
+	if err := s.read(recs); err != nil {
+		return err
+	}
+	if len(s.state.Jobs) == 0 {
+		return nil
+	}
+	if _, err := s.open(ctx); err != nil {
+		return err
+	}
+	w := s.newWatcher()
+	w.poll(ctx)
+	if w.failing {
+		return Faultf(FaultInfra, "", "run %s: its jobs on %s cannot be looked after", s.Run, s.Target.Name)
+	}
+	if len(w.missing) > 0 {
+		if err := pause(ctx, findGrace); err != nil {
+			return err
+		}
+		for name := range w.missing {
+			w.missing[name] = time.Now().Add(-lostAfter) // its process was not there to wait for it
+		}
+		w.poll(ctx)
+	}
+	s.watch()
+	return nil
+}
+
+// read folds the records of the run.
+func (s *Session) read(recs iter.Seq2[Record, error]) error {
+	s.init()
+	for rec, err := range recs {
+		if err != nil {
+			return err
+		}
+		if err := s.state.Apply(rec); err != nil {
+			return err
+		}
+	}
+	s.Start = s.state.Start
+	return nil
+}
