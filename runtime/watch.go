@@ -14,6 +14,9 @@ const (
 	// before it counts as lost. It covers the lag of accounting and of shared file systems.
 	lostAfter = 5 * time.Minute
 
+	// goneAfter is the same for a job that the run has cancelled.
+	goneAfter = 15 * time.Second
+
 	// requeueGrace is how long a job that its node failed, and that may be run again, is waited for.
 	requeueGrace = 2 * time.Minute
 
@@ -262,7 +265,7 @@ func (w *watcher) since(j JobState, d time.Duration) bool {
 // vanished decides on a job that the scheduler does not know: it ended if it said so itself, and it is lost if it has
 // been missing for long.
 func (w *watcher) vanished(j JobState) Status {
-	if j.Exit != nil || w.since(j, lostAfter) {
+	if j.Exit != nil || w.since(j, lostAfter) || j.Stopping && w.since(j, goneAfter) {
 		return Status{State: Ended, Outcome: Lost, Node: j.Host()}
 	}
 	return Status{}
