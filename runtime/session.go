@@ -47,6 +47,7 @@ type Session struct {
 	images   map[string]bool   // the files of images that are there
 	before   map[string]Deed   // what was done before the run was resumed, and not yet again
 	told     map[string]bool   // the jobs whose refusal was reported
+	numbers  map[string]int    // the next one to try for a name that is taken
 	unstored map[string]Record // the intents that are only in the state, by token
 	toSubmit []string          // the names of jobs that the submitter has not yet seen
 	freed    bool              // a job has ended since the submitter last looked
@@ -161,7 +162,8 @@ func (s *Session) Open(ctx context.Context) error {
 
 func (s *Session) init() {
 	s.wake = make(chan struct{}, 1)
-	s.images, s.told, s.unstored = make(map[string]bool), make(map[string]bool), make(map[string]Record)
+	s.images, s.told = make(map[string]bool), make(map[string]bool)
+	s.unstored, s.numbers = make(map[string]Record), make(map[string]int)
 }
 
 // Reopen goes on with the run that the records tell of, and whose process has ended without ending the run. The jobs
@@ -377,14 +379,16 @@ func (s *Session) freeName(name string, role Role) string {
 	taken := func(name string) bool {
 		return s.state.Job(name) != nil || s.state.Job(name+".0") != nil
 	}
-	n := 2
+	first := 2
 	if name == "" {
-		name, n = string(role), 1
+		name, first = string(role), 1
 	} else if !taken(name) {
 		return name
 	}
+	n := max(s.numbers[name], first)
 	for ; taken(fmt.Sprintf("%s-%d", name, n)); n++ {
 	}
+	s.numbers[name] = n + 1
 	return fmt.Sprintf("%s-%d", name, n)
 }
 

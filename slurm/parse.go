@@ -8,69 +8,152 @@ import (
 	"github.com/aifb/aifb/runtime"
 )
 
-// parseSqueue reads lines of squeueFormat, by the number of the job. A line that it does not understand it skips.
+// separator is between the fields of what Slurm's commands print, and terminator after the last field of a record of
+// squeue. No name and no reason has them, but a reason may be of several lines.
+const (
+	separator  = "\x1f"
+	terminator = "\x1e"
+)
+
+// squeueFormat asks squeue's -O for the fields that parseSqueue expects. A field without a width is as long as it is.
+var squeueFormat = strings.Join([]string{"JobArrayID", "State", "exit_code", "RestartCnt", "StartTime", "EndTime",
+	"NodeList", "Reason"}, ":"+separator+",") + ":" + separator + terminator
+
+// plainFormat asks the older -o for the same, for a squeue that does not know all the fields: what ended badly then has
+// no exit code, and what was requeued looks as if it had not been.
+var plainFormat = strings.Join([]string{"%i", "%T", "", "", "%S", "%e", "%N", "%r"}, separator) + separator + terminator
+
+// parseSqueue reads records of squeueFormat, by the number of the job. A record that it does not understand it skips.
 func parseSqueue(out string) map[string]runtime.Status {
 	known := make(map[string]runtime.Status)
-	for line := range strings.Lines(out) {
-		f := fields(line)
-		if len(f) < 7 || !isNumber(f[0]) {
+	for record := range strings.SplitSeq(out, terminator) {
+		f := fields(record)
+		if len(f) < 9 { // the last is empty, but for a separator in the reason
 			continue
 		}
-		known[f[0]] = status(f[1:7])
+		id := lastLine(f[0])
+		if !isID(id) {
+			continue
+		}
+		st := status(f[1], f[2], f[4], f[5], f[6], strings.Join(f[7:len(f)-1], separator))
+		st.By, st.Attempt = "squeue", count(f[3])
+		if _, again := known[id]; again && st.State == runtime.Unknown {
+			continue // a federation shows a job on each of its clusters, and on all but one as revoked
+		}
+		known[id] = st
 	}
 	return known
 }
 
-// parseSacct reads lines of sacctFormat, by the number of the job. Of several attempts the one that was submitted last
-// counts. It leaves out jobs that have not ended: a job that runs is in squeue, and if it is not, accounting is behind.
+// sacctFormat asks sacct for the fields that parseSacct expects. Its Reason is not among them: of a job that ended, it is
+// why it once waited. Restarts is not in all versions, and so the last.
+const (
+	sacctFormat    = "JobID,State,ExitCode,Start,End,NodeList,Submit"
+	restartsFormat = sacctFormat + ",Restarts"
+)
+
+// parseSacct reads lines of sacctFormat, one for each attempt, by the number of the job. The last attempt counts: the
+// one that was submitted last, for a job that is requeued counts as submitted again.
 func parseSacct(out string) map[string]runtime.Status {
 	known := make(map[string]runtime.Status)
 	submitted := make(map[string]time.Time)
+	attempts := make(map[string]int)
 	for line := range strings.Lines(out) {
-		f := fields(line)
-		if len(f) < 8 || !isNumber(f[0]) {
+		f := fields(strings.TrimSuffix(line, "\n"))
+		if len(f) < 7 || !isID(f[0]) {
 			continue
 		}
-		t := epoch(f[7])
-		if before, ok := submitted[f[0]]; ok && t.Before(before) {
+		id, t := f[0], epoch(f[6])
+		attempts[id]++
+		if before, ok := submitted[id]; ok && t.Before(before) {
 			continue
 		}
-		submitted[f[0]] = t
-		delete(known, f[0])
-		if st := status(f[1:7]); st.State == runtime.Ended {
-			known[f[0]] = st
+		st := status(f[1], f[2], f[3], f[4], f[5], "")
+		if st.By = "sacct"; len(f) > 7 {
+			st.Attempt = count(f[7])
 		}
+		submitted[id], known[id] = t, st
+	}
+	for id, st := range known {
+		st.Attempt = max(st.Attempt, attempts[id]-1)
+		known[id] = st
 	}
 	return known
 }
 
-func fields(line string) []string {
-	f := strings.Split(strings.TrimSuffix(line, "\n"), separator)
+// parseScontrol reads what `scontrol show job` prints of the job with that number. The job's name and comments may look
+// like fields: those are read where Slurm prints them, at the beginnings of lines.
+func parseScontrol(out, id string) (st runtime.Status, ok bool) {
+	var state, reason, restarts, exit, start, end, nodes string
+	number := ""
+	for line := range strings.Lines(out) {
+		line = strings.TrimSuffix(line, "\n")
+		switch key, _, _ := strings.Cut(strings.TrimPrefix(line, "   "), "="); {
+		case key == "JobId" && number == "":
+			number = value(line, "JobId")
+			if array := value(line, "ArrayJobId"); array != "" && strings.Contains(id, "_") {
+				number = array + "_" + value(line, "ArrayTaskId")
+			}
+		case key == "JobState" && state == "":
+			state = value(line, "JobState")
+			_, reason, _ = strings.Cut(line, " Reason=")
+			reason, _, _ = strings.Cut(reason, " ") // it prints none in a reason
+		case key == "Requeue" && restarts == "":
+			restarts, exit = value(line, "Restarts"), value(line, "ExitCode")
+		case key == "StartTime" && start == "":
+			start, end = value(line, "StartTime"), value(line, "EndTime")
+		case key == "NodeList" && nodes == "":
+			nodes = value(line, "NodeList")
+		}
+	}
+	if number != id || state == "" {
+		return runtime.Status{}, false
+	}
+	st = status(state, exit, start, end, nodes, strings.ReplaceAll(reason, ",_", ", "))
+	st.By, st.Attempt = "scontrol", count(restarts)
+	return st, true
+}
+
+// value returns the value of a key in a line of "key=value key=value".
+func value(line, key string) string {
+	_, v, _ := strings.Cut(" "+line, " "+key+"=")
+	v, _, _ = strings.Cut(v, " ")
+	return v
+}
+
+func fields(record string) []string {
+	f := strings.Split(record, separator)
 	for i := range f {
 		f[i] = strings.TrimSpace(f[i])
 	}
 	return f
 }
 
-// status makes a status of the fields state, exit code, start, end, nodes and reason.
-func status(f []string) runtime.Status {
-	word, _, _ := strings.Cut(f[0], " ") // CANCELLED by 1000
-	st := runtime.Status{Node: firstNode(f[4]), Reason: f[5]}
+// lastLine leaves out what was printed before a record.
+func lastLine(s string) string { return s[strings.LastIndexByte(s, '\n')+1:] }
+
+// status makes a status of what Slurm's commands print of a job.
+func status(state, exit, start, end, nodes, reason string) runtime.Status {
+	word, _, _ := strings.Cut(state, " ") // CANCELLED by 1000
+	st := runtime.Status{Node: firstNode(nodes), Reason: clean(reason)}
 	st.State, st.Outcome = meaning(word)
 	if st.Reason == "None" {
 		st.Reason = ""
 	}
-	if st.Reason == "" && !plainState(f[0]) {
-		st.Reason = f[0]
+	switch {
+	case st.Reason == "" && !plainState(state):
+		st.Reason = clean(state)
+	case isHold(word): // only the user can make it go on
+		st.Reason = word + ", " + st.Reason
 	}
-	if st.Node != "" && st.State != runtime.Pending {
-		st.Start = epoch(f[2]) // of a job that waits it is an estimate, of one cancelled before it ran its end
+	if st.State == runtime.Pending && !stuck(st.Reason) || st.State != runtime.Pending && st.Node != "" {
+		st.Start = epoch(start) // of one cancelled before it ran it would be its end
 	}
 	if st.State == runtime.Ended {
-		st.End = epoch(f[3])
+		st.End = epoch(end)
 	}
 	if st.Node != "" && exits(st.Outcome) {
-		code, signal := exitCode(f[1])
+		code, signal := exitCode(exit)
 		st.Signal = signal
 		st.Exited = signal == 0 && (code > 0 || code == 0 && st.Outcome == runtime.Completed)
 		if st.Exited {
@@ -78,6 +161,12 @@ func status(f []string) runtime.Status {
 		}
 	}
 	return st
+}
+
+// stuck reports whether a job will not start by itself, for that reason. Slurm may tell of a start all the same.
+func stuck(reason string) bool {
+	class, _ := why(reason)
+	return class == held || class == unsatisfiable
 }
 
 // meaning says what a state is to a job of ours. Slurm prints one word, and a flag hides the state below it: COMPLETING
@@ -104,6 +193,11 @@ func meaning(word string) (runtime.State, runtime.Outcome) {
 		return runtime.Ended, runtime.NodeFailure
 	}
 	return runtime.Unknown, ""
+}
+
+// isHold reports whether a job in that state waits for somebody to release it.
+func isHold(word string) bool {
+	return word == "REQUEUE_HOLD" || word == "SPECIAL_EXIT" || word == "RESV_DEL_HOLD"
 }
 
 // plainState reports whether a runtime.Status says all that the word says.
@@ -177,6 +271,12 @@ func firstNode(list string) string {
 	return b.String()
 }
 
+// isID reports whether s is the number of a job, or of a task of a job array: 100 or 100_7.
+func isID(s string) bool {
+	job, task, isTask := strings.Cut(s, "_")
+	return isNumber(job) && (!isTask || isNumber(task))
+}
+
 func isNumber(s string) bool {
 	for _, c := range s {
 		if c < '0' || c > '9' {
@@ -184,4 +284,18 @@ func isNumber(s string) bool {
 		}
 	}
 	return s != ""
+}
+
+// count reads how often something happened; what is no number is 0.
+func count(s string) int {
+	n, err := strconv.Atoi(s)
+	if err != nil || n < 0 || n > 1<<20 {
+		return 0
+	}
+	return n
+}
+
+// clean makes a line of what a cluster says.
+func clean(s string) string {
+	return strings.TrimSpace(strings.Map(printable, strings.ToValidUTF8(s, "\ufffd")))
 }

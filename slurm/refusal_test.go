@@ -51,18 +51,18 @@ func TestCapturedRefusals(t *testing.T) {
 			if got := cleaned("sbatch", out); got != w[0] {
 				t.Errorf("Slurm %s: sbatch %s: got %q, want %q", version, options, got, w[0])
 			}
-			if c := classify(out); !strings.Contains(c.hint, w[1]) || c.fault != runtime.FaultRun || w[1] == "" && c.hint != "" {
+			if c := causeOf(out); !strings.Contains(c.hint, w[1]) || c.fault != runtime.FaultRun || w[1] == "" && c.hint != "" {
 				t.Errorf("Slurm %s: sbatch %s: %+v", version, options, c)
 			}
-			if isPassing(out) {
-				t.Errorf("Slurm %s: sbatch %s: taken for a passing error", version, options)
+			if class := classOf(reply{1, out}); class != runtime.Permanent {
+				t.Errorf("Slurm %s: sbatch %s: class %s", version, options, class)
 			}
 		}
 	}
 }
 
 // The words are those of Slurm's slurm_errno.c.
-func TestClassify(t *testing.T) {
+func TestCauseOf(t *testing.T) {
 	t.Parallel()
 	tests := []struct {
 		text  string
@@ -84,7 +84,7 @@ func TestClassify(t *testing.T) {
 		{"something new", runtime.FaultRun, ""},
 	}
 	for _, test := range tests {
-		c := classify("sbatch: error: Batch job submission failed: " + test.text)
+		c := causeOf("sbatch: error: Batch job submission failed: " + test.text)
 		if c.fault != test.fault || !strings.Contains(c.hint, test.hint) {
 			t.Errorf("%s: got %+v, want %s, hint with %q", test.text, c, test.fault, test.hint)
 		}

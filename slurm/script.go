@@ -21,8 +21,15 @@ id=$SLURM_JOB_ID
 attempt=${SLURM_RESTART_COUNT:-0}
 `
 
-// Script returns the job's batch script. A login shell runs it, because on many clusters only a login shell knows
-// `module`.
+// scriptGroup does so for a job of a group. Its first argument is what is to be added to the number of the array's task.
+// It brings the job's own copy of the script, of which there is one for the group.
+const scriptGroup = `index=$(($1 + ${SLURM_ARRAY_TASK_ID:-0}))
+id=${SLURM_ARRAY_JOB_ID:+${SLURM_ARRAY_JOB_ID}_$SLURM_ARRAY_TASK_ID}
+id=${id:-$SLURM_JOB_ID}
+`
+
+// Script returns the job's batch script, which is the same for all jobs of a group: what they differ in, arguments of
+// sbatch say. A login shell runs it, because on many clusters only a login shell knows `module`.
 func Script(job runtime.Job) (string, error) {
 	options, err := options(job)
 	if err != nil {
@@ -33,7 +40,13 @@ func Script(job runtime.Job) (string, error) {
 	for _, o := range options {
 		b.WriteString("#SBATCH " + o + "\n")
 	}
-	body := scriptHead + runtime.Script(job)
+	body := scriptHead
+	if job.Group != "" {
+		_, dir := groupOf(job)
+		dir = runtime.Quote(dir)
+		body += scriptGroup + "cp " + dir + "/" + runtime.FileScript + " " + dir + ".$index/" + runtime.FileScript + "\n"
+	}
+	body += runtime.Script(job)
 	if strings.ContainsRune(body, 0) {
 		return "", runtime.Faultf(runtime.FaultRun, "", "a NUL character in the command or environment of %s", job.Name)
 	}
@@ -64,8 +77,16 @@ func options(job runtime.Job) ([]string, error) {
 	n := job.Needs
 	o.word("name", "--job-name", job.Token)
 	o.text("dir", "--output", strings.ReplaceAll(path.Join(job.Dir, FileOutput), "%", "%%"))
+	if job.Group != "" { // then they are not the script's
+		o.list = nil
+		o.group(job)
+	}
 	o.number("time", "--time", int((job.Limit+time.Minute-1)/time.Minute), "")
-	o.list = append(o.list, "--no-requeue")
+	if n.Requeue {
+		o.list = append(o.list, "--requeue")
+	} else {
+		o.list = append(o.list, "--no-requeue")
+	}
 	o.number("nodes", "--nodes", n.Nodes, "")
 	o.number("tasks", "--ntasks", n.Tasks, "")
 	o.number("cpus", "--cpus-per-task", n.CPUs, "")
@@ -102,6 +123,14 @@ func (o *optionList) fail(err error) {
 
 func invalid(param, format string, args ...any) error {
 	return runtime.Faultf(runtime.FaultRun, "", "%s: %w", param, fmt.Errorf(format, args...))
+}
+
+// group checks that a job of a group is named as one: its script takes the others' names for granted.
+func (o *optionList) group(job runtime.Job) {
+	suffix := fmt.Sprintf(".%d", job.Index)
+	if job.Index < 0 || !strings.HasSuffix(job.Token, suffix) || !strings.HasSuffix(job.Dir, suffix) {
+		o.fail(invalid("name", "%q in %s is not number %d of a group", job.Token, job.Dir, job.Index))
+	}
 }
 
 // number adds an option if n is set.
@@ -184,11 +213,12 @@ var taken = []struct{ option, instead string }{
 	{"--output", "`aifb logs` shows what a job prints"},
 	{"--error", "`aifb logs` shows what a job prints"},
 	{"--input", "a job has no input; let its command read a file"},
-	{"--requeue", "a job is not requeued: what it measured would be a mixture"},
-	{"--no-requeue", "it is always set"},
+	{"--requeue", "use requeue="},
+	{"--no-requeue", "it is set unless requeue= is"},
 	{"--wait", "use wait_done()"},
 	{"--wrap", "use command="},
 	{"--parsable", "it is always set"},
+	{"--quiet", "aifb needs to be told the job's id"},
 	{"--test-only", "use `aifb plan`"},
 }
 

@@ -1,18 +1,24 @@
-// Package slurm runs jobs on a Slurm cluster by the commands of its login node: sbatch, squeue, sacct, scancel and
-// sinfo. It keeps no state of its own: what it has to remember is in the jobs' directories and in Slurm.
+// Package slurm runs jobs on a Slurm cluster by the commands of its login node: sbatch, squeue, sacct, scancel,
+// scontrol and sinfo. It keeps no state of its own: what it has to remember is in the jobs' directories and in Slurm.
 //
-// Each method of a [Scheduler] is one shell program, sent over the connection as a whole; what comes back is fenced, so
-// that nothing else that a login node prints is taken for an answer. The text that goes out (a batch script) and the
-// text that comes in (a line of squeue) are made and read by pure functions.
+// What a method of a [Scheduler] asks is one shell program, sent over the connection as a whole; what comes back is
+// fenced, so that nothing else that a login node prints is taken for an answer. The text that goes out (a batch script)
+// and the text that comes in (a line of squeue) are made and read by pure functions.
+//
+// A job is submitted once, whatever happens in between. Before sbatch runs, a file in the job's directory says so, and
+// only who made that file runs it; afterwards the file has sbatch's answer. Whoever finds no answer there, or one that
+// leaves open whether there is a job, looks for a job of that name, which is the job's token, before submitting again.
 package slurm
 
 import (
 	"bytes"
 	"cmp"
+	"compress/gzip"
 	"context"
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"io"
 	"regexp"
 	"slices"
 	"strings"
@@ -28,10 +34,15 @@ const queryLimit = time.Minute
 
 // A Scheduler is a Slurm cluster.
 type Scheduler struct {
-	conn        runtime.Conn
-	name        string
-	submitting  chan struct{} // has an element while a Submit is under way
-	accountless atomic.Bool   // there is no accounting to ask
+	conn       runtime.Conn
+	name       string
+	submitting chan struct{} // has an element while jobs are handed in
+	chunk      atomic.Int32  // how many jobs go into one array; 0: arrayChunk
+
+	known     atomic.Pointer[capabilities] // nil: not asked yet
+	oldSqueue atomic.Bool                  // squeue does not know all that it is asked for
+	oldSacct  atomic.Bool                  // nor does sacct
+	memory    memory                       // of Status
 }
 
 // New returns the cluster whose login node conn is connected to. Messages call it name.
@@ -39,11 +50,12 @@ func New(conn runtime.Conn, name string) *Scheduler {
 	return &Scheduler{conn: conn, name: name, submitting: make(chan struct{}, 1)}
 }
 
-// idPattern is what sbatch --parsable prints, and what a runtime.JobID of this package is: the job's number and, if the
-// job is on another cluster than the login node's own, that cluster's name. It means the same to Go and to grep -E.
-const idPattern = `^[1-9][0-9]{0,9}(;[^[:space:]]+)?$`
-
-var idForm = regexp.MustCompile(idPattern)
+// A runtime.JobID of this package is the job's number, of a task of an array with the task's, and, if the job is on
+// another cluster than the login node's own, that cluster's name: 100, 100_7, 100;alpha, 100_7;alpha.
+var (
+	idForm     = regexp.MustCompile(`^[1-9][0-9]{0,9}(_[0-9]{1,9})?(;[^[:space:]]+)?$`)
+	sbatchForm = regexp.MustCompile(`^[1-9][0-9]{0,9}(;[^[:space:]]+)?$`) // what sbatch --parsable prints
+)
 
 // byCluster sorts the ids by cluster ("" is the login node's own) into numbers. What is no id of ours is left out.
 func byCluster(ids []runtime.JobID) map[string][]string {
@@ -63,6 +75,12 @@ func jobID(number, cluster string) runtime.JobID {
 		return runtime.JobID(number)
 	}
 	return runtime.JobID(number + ";" + cluster)
+}
+
+// taskID returns the id of a task of an array.
+func taskID(array runtime.JobID, task int) runtime.JobID {
+	number, cluster, _ := strings.Cut(string(array), ";")
+	return jobID(fmt.Sprintf("%s_%d", number, task), cluster)
 }
 
 // command returns a command line for a cluster. Only a cluster that has a name is named: to look a name up, the command
@@ -103,28 +121,44 @@ type reply struct {
 	out  string // stdout and stderr
 }
 
-// ask runs a shell program on the login node and returns its replies by their keys. The shell reads all of the program
-// before it runs any: of a program that a broken connection cuts short, nothing is run.
+// smallProgram is the size up to which a program is sent as it is. What is larger is compressed: the scripts of many
+// jobs are nearly the same, and a laptop's way to its cluster is narrow.
+const smallProgram = 8 << 10
+
+// ask runs a shell program on the login node and returns its replies by their keys, with an error those that had come.
+// The shell reads all of the program before it runs any: of a program that a broken connection cuts short, nothing is
+// run.
 func (s *Scheduler) ask(ctx context.Context, limit time.Duration, program string) (map[string]reply, error) {
 	limited, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	mark := "aifb-" + rand.Text()
+	program = "main() {\nmark=" + mark + "\n" + programHead + program + "}\nmain\nexit 0\n"
 	var out bytes.Buffer
-	err := s.conn.Run(limited, runtime.Cmd{
-		Args:   []string{"sh", "-c", `eval "$(cat)"`},
-		Stdin:  strings.NewReader("main() {\nmark=" + mark + "\n" + programHead + program + "}\nmain\nexit 0\n"),
-		Stdout: &out,
-	})
+	cmd := runtime.Cmd{Args: []string{"sh", "-c", `eval "$(cat)"`}, Stdin: strings.NewReader(program), Stdout: &out}
+	if len(program) > smallProgram {
+		cmd.Args[2], cmd.Stdin = `p=$(gzip -dc) || exit; eval "$p"`, compressed(program)
+	}
+	err := s.conn.Run(limited, cmd)
+	replies := parseReplies(out.String(), mark)
 	if err != nil && ctx.Err() == nil && errors.Is(err, context.DeadlineExceeded) {
-		return nil, runtime.Faultf(runtime.FaultInfra, "", "no answer from %s within %v", s.name, limit)
+		return replies, runtime.Faultf(runtime.FaultInfra, "", "no answer from %s within %v", s.name, limit)
 	}
-	if exit := (*runtime.ExitError)(nil); errors.As(err, &exit) {
-		return nil, runtime.Faultf(runtime.FaultInfra, "", "%s: %w", s.name, err)
+	if exit := (*runtime.ExitError)(nil); errors.As(err, &exit) { // the program itself exits with 0
+		e := s.failure("sh", reply{exit.Code, exit.Stderr})
+		if e.Class = runtime.Ambiguous; exit.Code == 126 || exit.Code == 127 { // nothing ran it
+			e.Class = runtime.Permanent
+		}
+		return replies, &runtime.Error{Fault: runtime.FaultInfra, Err: e}
 	}
-	if err != nil {
-		return nil, err
-	}
-	return parseReplies(out.String(), mark), nil
+	return replies, err
+}
+
+func compressed(program string) io.Reader {
+	var b bytes.Buffer
+	w, _ := gzip.NewWriterLevel(&b, gzip.BestSpeed) // the level is one
+	io.WriteString(w, program)                      // a Buffer takes all
+	w.Close()
+	return &b
 }
 
 // parseReplies finds the replies in what a program printed. A reply whose end is missing is none.
@@ -152,20 +186,28 @@ func parseReplies(out, mark string) map[string]reply {
 func (s *Scheduler) check(program string, r reply, ok bool) error {
 	switch {
 	case !ok:
-		return runtime.Faultf(runtime.FaultInfra, "", "%s: no answer from %s", program, s.name)
+		e := &runtime.CommandError{Target: s.name, Command: program, Text: "no answer from " + s.name, Class: runtime.Ambiguous}
+		return &runtime.Error{Fault: runtime.FaultInfra, Err: e}
 	case r.code == 127:
-		return runtime.Faultf(runtime.FaultInfra, fmt.Sprintf("is %s a login node of a Slurm cluster? If Slurm needs a "+
-			"module there, load it in the shell's start-up files; without Slurm, set scheduler: local", s.name),
-			"no %s on %s", program, s.name)
+		return s.missing(s.failure(program, r))
 	case r.code != 0:
-		return runtime.Faultf(runtime.FaultInfra, "", "%s", said(program, r))
+		return &runtime.Error{Fault: runtime.FaultInfra, Err: s.failure(program, r)}
 	}
 	return nil
 }
 
-// said returns what a command that failed says, headed by its name.
-func said(program string, r reply) string {
-	return program + ": " + cmp.Or(cleaned(program, r.out), fmt.Sprintf("exit status %d", r.code))
+// failure describes a command that failed.
+func (s *Scheduler) failure(program string, r reply) *runtime.CommandError {
+	text := cmp.Or(cleaned(program, r.out), fmt.Sprintf("exit status %d", r.code))
+	return &runtime.CommandError{Target: s.name, Command: program, Code: r.code, Output: r.out, Text: text, Class: classOf(r)}
+}
+
+// missing adds to the failure of a command that is not there what to do about it.
+func (s *Scheduler) missing(e *runtime.CommandError) error {
+	e.Text = fmt.Sprintf("there is no %s on %s", e.Command, s.name)
+	hint := fmt.Sprintf("is %s a login node of a Slurm cluster? If Slurm needs a module there, load it in the shell's "+
+		"start-up files; without Slurm, set scheduler: local", s.name)
+	return &runtime.Error{Fault: runtime.FaultInfra, Hint: hint, Err: e}
 }
 
 // cleaned returns what a command says, as one line, without its name. What it says in general ("Batch job submission

@@ -1,99 +1,276 @@
 package slurm
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"maps"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/aifb/aifb/runtime"
 )
 
-// separator is between the fields of what squeue and sacct print: no name and no reason has it.
-const separator = "\x1f"
-
-// squeueFormat asks squeue for the fields that parseSqueue expects, each with its width. The older -o has no exit code,
-// without which every job that failed would have to be looked up once more.
-var squeueFormat = strings.Join([]string{"JobArrayID:24", "State:24", "exit_code:12", "StartTime:16", "EndTime:16",
-	"NodeList:128", "Reason:128"}, separator+",") + separator
-
-// sacctFormat are the same fields, and when each attempt of a job was submitted.
-const sacctFormat = "JobIDRaw,State,ExitCode,Start,End,NodeList,Reason,Submit"
-
-// sacctStart is how far back sacct looks for a job: numbers are used again.
+// sacctStart is how far back sacct looks for a job: numbers are used again. It counts by the cluster's own clock.
 const sacctStart = "now-30days"
 
-// noAccounting is what sacct says on a cluster that keeps no accounts.
-const noAccounting = "accounting storage is disabled"
+// followLimit bounds what is asked after squeue: a database that hangs must not keep back what squeue said.
+const followLimit = 20 * time.Second
+
+// askShell defines ask, which runs a command, keeps its errors apart from what it prints, and fails if it does.
+const askShell = `ask() { # KEY COMMAND...
+	key=$1
+	shift
+	printf '\n%s begin %s\n' "$mark" "$key"
+	{ err=$("$@" 2>&1 >&3 3>&- </dev/null); } 3>&1
+	code=$?
+	printf '\n%s end %s\n' "$mark" "$code"
+	[ -z "$err" ] || reply "$key.err" "$code" "$err"
+	return "$code"
+}
+`
 
 // Status implements runtime.Scheduler. It asks squeue for the user's jobs, all of them, because that is one cheap
-// request however many there are. Accounting is asked only for jobs that squeue does not know, as it forgets a job
-// minutes after its end.
+// request however many there are. Of jobs that squeue does not know, as Slurm forgets a job minutes after its end, it
+// asks accounting, and slurmctld once more; a memory decides when.
+//
+// A job of which accounting may yet tell, because it is down or behind, is Unknown, with the reason. A job that is not
+// in the map is known to nobody.
 func (s *Scheduler) Status(ctx context.Context, ids ...runtime.JobID) (map[runtime.JobID]runtime.Status, error) {
-	known := make(map[runtime.JobID]runtime.Status)
 	wanted := byCluster(ids)
 	if len(wanted) == 0 {
-		return known, nil
+		return map[runtime.JobID]runtime.Status{}, nil
 	}
-	if err := s.query(ctx, wanted, known, "squeue", squeueArgs, parseSqueue); err != nil {
+	known, err := s.squeue(ctx, wanted)
+	if err != nil {
 		return nil, fmt.Errorf("status: %w", err)
 	}
-	missing := make(map[string][]string)
+	var missing []runtime.JobID
 	for cluster, numbers := range wanted {
 		for _, number := range numbers {
 			if _, ok := known[jobID(number, cluster)]; !ok {
-				missing[cluster] = append(missing[cluster], number)
+				missing = append(missing, jobID(number, cluster))
 			}
 		}
 	}
-	if len(missing) == 0 || s.accountless.Load() {
-		return known, nil
+	slices.Sort(missing)
+	missing = slices.Compact(missing)
+	if caps := s.known.Load(); caps != nil && !caps.accounting {
+		s.memory.accountless()
 	}
-	if err := s.query(ctx, missing, known, "sacct", sacctArgs, parseSacct); err != nil {
-		return nil, fmt.Errorf("status: %w", err)
+	if plan := s.memory.plan(time.Now(), known, missing); !plan.empty() {
+		found := s.follow(ctx, plan)
+		if ctx.Err() != nil {
+			return nil, fmt.Errorf("status: %w", context.Cause(ctx))
+		}
+		s.memory.learn(time.Now(), plan, found)
+	}
+	s.memory.recall(time.Now(), missing, known)
+	return known, nil
+}
+
+// squeue returns what squeue says of the wanted jobs.
+func (s *Scheduler) squeue(ctx context.Context, wanted map[string][]string) (map[runtime.JobID]runtime.Status, error) {
+	clusters := slices.Sorted(maps.Keys(wanted))
+	outs, err := s.ownJobs(ctx, clusters, []string{"-O", squeueFormat}, []string{"-o", plainFormat})
+	if err != nil {
+		return nil, err
+	}
+	known := make(map[runtime.JobID]runtime.Status)
+	for i, cluster := range clusters {
+		statuses := parseSqueue(outs[i])
+		for _, number := range wanted[cluster] {
+			if st, ok := statuses[number]; ok {
+				known[jobID(number, cluster)] = st
+			}
+		}
 	}
 	return known, nil
 }
 
-func squeueArgs([]string) []string {
-	return []string{"squeue", "--me", "-t", "all", "-h", "-r", "-O", squeueFormat}
+// ownJobs asks squeue for all jobs of the user, one line for each task of an array, and also for those of hidden
+// partitions. It returns what squeue printed, by cluster. A squeue that does not know what is asked for is asked for
+// less, from then on.
+func (s *Scheduler) ownJobs(ctx context.Context, clusters, format, lessFormat []string) ([]string, error) {
+	for {
+		less := s.oldSqueue.Load()
+		args, user := append([]string{"squeue", "--me", "-a", "-t", "all", "-h", "-r"}, format...), ""
+		if less {
+			args, user = append([]string{"squeue", "-a", "-t", "all", "-h", "-r"}, lessFormat...), ` -u "$(id -u)"`
+		}
+		program := queryHead + askShell
+		for i, cluster := range clusters {
+			program += fmt.Sprintf("ask %d %s%s\n", i, command(cluster, args...), user)
+		}
+		replies, err := s.ask(ctx, queryLimit, program)
+		if err != nil {
+			return nil, err
+		}
+		outs := make([]string, len(clusters))
+		for i := range clusters {
+			a := answerOf(replies, fmt.Sprint(i))
+			if !less && a.lacks() {
+				s.oldSqueue.Store(true)
+				break
+			}
+			if err := a.error("squeue", s.name); err != nil {
+				return nil, err
+			}
+			outs[i] = a.out
+		}
+		if less == s.oldSqueue.Load() {
+			return outs, nil
+		}
+	}
+}
+
+// An answer is what a command that ask ran had to say.
+type answer struct {
+	reply
+	errs string
+	ok   bool // it is whole
+}
+
+func answerOf(replies map[string]reply, key string) answer {
+	r, ok := replies[key]
+	return answer{reply: r, errs: replies[key+".err"].out, ok: ok}
+}
+
+// lacks reports whether the command is too old for what it was asked. A squeue that does not know a field says so,
+// leaves it out, and succeeds.
+func (a answer) lacks() bool {
+	for _, text := range []string{"unrecognized option", "invalid option", "Invalid job format specification",
+		"Invalid field requested"} {
+		if strings.Contains(a.errs, text) {
+			return true
+		}
+	}
+	return false
+}
+
+// error returns the error of a query that failed, or nil. Asking again may help unless the command is not what it
+// should be. It never says anything of a job.
+func (a answer) error(program, target string) error {
+	e := &runtime.CommandError{Target: target, Command: program, Code: a.code, Output: a.out + a.errs, Class: runtime.Transient}
+	hint := ""
+	switch {
+	case !a.ok:
+		e.Text = "no answer from " + target
+	case a.lacks():
+		e.Text, e.Class = cleaned(program, a.errs), runtime.Permanent
+		hint = "this version of Slurm is too old"
+	case a.code == 127:
+		e.Text, e.Class = fmt.Sprintf("there is no %s on %s", program, target), runtime.Permanent
+		hint = fmt.Sprintf("is %s a login node of a Slurm cluster? If Slurm needs a module there, load it in the "+
+			"shell's start-up files; without Slurm, set scheduler: local", target)
+	case a.code != 0:
+		e.Text = cmp.Or(cleaned(program, a.errs), cleaned(program, a.out), fmt.Sprintf("exit status %d", a.code))
+	default:
+		return nil
+	}
+	return &runtime.Error{Fault: runtime.FaultInfra, Hint: hint, Err: e}
+}
+
+// A plan says of which jobs to ask more.
+type plan struct {
+	sacct    []chunk
+	scontrol []runtime.JobID
+}
+
+// A chunk is the jobs that one sacct is asked for: numbers of one cluster.
+type chunk struct {
+	cluster string
+	numbers []string
+}
+
+func (p plan) empty() bool { return len(p.sacct) == 0 && len(p.scontrol) == 0 }
+
+// A found is what a plan led to. Jobs that were asked for and are in no map are not known where they were asked for.
+type found struct {
+	sacct       map[runtime.JobID]runtime.Status
+	answered    int    // how many chunks sacct answered
+	accountless bool   // sacct says that there is no accounting
+	down        string // why sacct did not answer
+
+	scontrol map[runtime.JobID]runtime.Status
+	gone     map[runtime.JobID]bool // slurmctld says that it does not know the job
+}
+
+// follow carries out a plan by one program. scontrol goes first, because it does not hang where sacct may; where one
+// sacct fails, the next would too.
+func (s *Scheduler) follow(ctx context.Context, p plan) found {
+	program, fewer := queryHead+askShell, s.oldSacct.Load()
+	for i, id := range p.scontrol {
+		number, cluster, _ := strings.Cut(string(id), ";")
+		program += fmt.Sprintf("ask job.%d %s\n", i, command(cluster, "scontrol", "show", "job", number))
+	}
+	for i, c := range p.sacct {
+		program += fmt.Sprintf("ask sacct.%d %s || return 0\n", i, command(c.cluster, sacctArgs(c.numbers, fewer)...))
+	}
+	replies, err := s.ask(ctx, followLimit, program)
+
+	f := found{sacct: make(map[runtime.JobID]runtime.Status), scontrol: make(map[runtime.JobID]runtime.Status),
+		gone: make(map[runtime.JobID]bool)}
+	for i, id := range p.scontrol {
+		f.readScontrol(id, answerOf(replies, fmt.Sprintf("job.%d", i)))
+	}
+	for i, c := range p.sacct {
+		a := answerOf(replies, fmt.Sprintf("sacct.%d", i))
+		if !fewer && a.lacks() {
+			s.oldSacct.Store(true)
+			return s.follow(ctx, p)
+		}
+		if !f.readSacct(c, a) {
+			f.down = cmp.Or(cleaned("sacct", a.errs), cleaned("sacct", a.out), "no answer")
+			if err != nil {
+				f.down = err.Error()
+			}
+			break
+		}
+	}
+	return f
 }
 
 // sacctArgs asks for allocations, not steps, with one line for each attempt.
-func sacctArgs(numbers []string) []string {
-	return []string{"sacct", "-X", "-D", "-P", "-n", "--delimiter=" + separator, "--starttime=" + sacctStart,
-		"-o", sacctFormat, "-j", strings.Join(numbers, ",")}
+func sacctArgs(numbers []string, fewer bool) []string {
+	format := restartsFormat
+	if fewer {
+		format = sacctFormat
+	}
+	return []string{"sacct", "-X", "-D", "-P", "-n", "--delimiter=" + separator, "--starttime=" + sacctStart, "-o", format,
+		"-j", strings.Join(numbers, ",")}
 }
 
-// query runs a command once per cluster, and adds what it knows of the wanted jobs to known.
-func (s *Scheduler) query(ctx context.Context, wanted map[string][]string, known map[runtime.JobID]runtime.Status,
-	program string, args func(numbers []string) []string, parse func(out string) map[string]runtime.Status,
-) error {
-	clusters := slices.Sorted(maps.Keys(wanted))
-	text := queryHead
-	for i, cluster := range clusters {
-		text += fmt.Sprintf("try %d %s\n", i, command(cluster, args(wanted[cluster])...))
+// readSacct reports whether a is the answer to a chunk. One that has nothing but errors is none, whatever its exit code.
+func (f *found) readSacct(c chunk, a answer) bool {
+	if a.ok && isAccountless(reply{a.code, a.out + a.errs}) {
+		f.accountless = true
+		return true
 	}
-	replies, err := s.ask(ctx, queryLimit, text)
-	if err != nil {
-		return err
+	if !a.ok || a.code != 0 || a.out == "" && strings.Contains(a.errs, "error:") {
+		return false
 	}
-	for i, cluster := range clusters {
-		r, ok := replies[fmt.Sprint(i)]
-		if program == "sacct" && ok && (r.code == 127 || r.code != 0 && strings.Contains(r.out, noAccounting)) {
-			s.accountless.Store(true)
-			continue
-		}
-		if err := s.check(program, r, ok); err != nil {
-			return err
-		}
-		statuses := parse(r.out)
-		for _, number := range wanted[cluster] {
-			if status, ok := statuses[number]; ok {
-				known[jobID(number, cluster)] = status
-			}
+	f.answered++
+	statuses := parseSacct(a.out)
+	for _, number := range c.numbers {
+		if st, ok := statuses[number]; ok {
+			f.sacct[jobID(number, c.cluster)] = st
 		}
 	}
-	return nil
+	return true
+}
+
+// readScontrol reads the answer about one job. That slurmctld does not know a job is an answer, too.
+func (f *found) readScontrol(id runtime.JobID, a answer) {
+	number, _, _ := strings.Cut(string(id), ";")
+	switch {
+	case !a.ok:
+	case a.code == 0:
+		if st, ok := parseScontrol(a.out, number); ok {
+			f.scontrol[id] = st
+		}
+	case a.code == 127, strings.Contains(a.errs, "Invalid job id"), strings.Contains(a.errs, " not found"):
+		f.gone[id] = true
+	}
 }

@@ -60,16 +60,20 @@ func TestSubmit(t *testing.T) {
 	}
 }
 
-// Two jobs of 100 kB: more than an argument of a program may have.
+// Jobs of 200 kB: more than an argument of a program may have, and more in all than one program.
 func TestSubmitLarge(t *testing.T) {
 	t.Parallel()
 	f := newFake(t, map[string]string{"sbatch": countingSbatch})
-	jobs := []runtime.Job{f.job("a"), f.job("b")}
-	for i := range jobs {
+	var jobs []runtime.Job
+	for i := range 15 {
+		jobs = append(jobs, f.job(fmt.Sprint(i)))
 		jobs[i].Args = slices.Repeat([]string{strings.Repeat("it's ", 2000)}, 20)
 	}
-	if ids := f.submit(jobs...); ids[1] != "2" {
+	if ids := f.submit(jobs...); ids[14] != "15" {
 		t.Errorf("got %v", ids)
+	}
+	if n := f.runs.Load(); n < 2 || n > 6 {
+		t.Errorf("%d round trips", n)
 	}
 }
 
@@ -86,62 +90,75 @@ func TestSubmitAgain(t *testing.T) {
 	}
 }
 
-// The answer to a submission is lost. The next Submit finds the job by its name, by what it wrote itself, or finds that
-// there is none.
-func TestSubmitLostAnswer(t *testing.T) {
-	const unlucky = `echo x >>last
-echo "sbatch: error: Batch job submission failed: Socket timed out on send/recv operation" >&2
-exit 1`
-	tests := []struct {
-		name, squeue, start string
-		want                runtime.JobID
-		wantSubmits         int
-	}{
-		{name: "in the queue", squeue: "echo 41", want: "41", wantSubmits: 1},
-		{name: "ended long ago", squeue: "true", start: `{"host":"n1","port":0,"id":"42"}`, want: "42", wantSubmits: 1},
-		{name: "never arrived", squeue: "true", want: "9", wantSubmits: 2},
-	}
-	for _, test := range tests {
-		t.Run(test.name, func(t *testing.T) {
-			t.Parallel()
-			f := newFake(t, map[string]string{"sbatch": "[ ! -e last ] || { echo 9; exit; }\n" + unlucky, "squeue": test.squeue})
-			a, b := f.job("a"), f.job("b")
-			subs, err := f.Submit(t.Context(), a, b)
-			if err == nil || runtime.FaultOf(err) != runtime.FaultInfra || subs != nil {
-				t.Fatalf("got %+v, %v; want an error of the infrastructure", subs, err)
+// Where slurmctld does not answer, it is left alone: what is after in the same Submit is not tried.
+func TestSubmitTransient(t *testing.T) {
+	virtually(t, "fail 'Unable to contact slurm controller (connect failure)'", func(t *testing.T, f *fake) {
+		subs, err := f.Submit(t.Context(), f.job("a"), f.job("b"), f.job("c"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		want := []string{"sbatch: Unable to contact slurm controller (connect failure)",
+			"sbatch: not tried, because it failed for another job", "sbatch: not tried, because it failed for another job"}
+		for i, sub := range subs {
+			if fmt.Sprint(sub.Err) != want[i] || runtime.ClassOf(sub.Err) != runtime.Transient ||
+				runtime.FaultOf(sub.Err) != runtime.FaultInfra || sub.ID != "" {
+				t.Errorf("%d: %+v, class %s", i, sub, runtime.ClassOf(sub.Err))
 			}
-			if want := "sbatch: Socket timed out on send/recv operation"; err.Error() != want {
-				t.Errorf("got %q, want %q", err, want)
-			}
-			if n := f.calls("sbatch"); n != 1 {
-				t.Errorf("sbatch was called %d times while slurmctld was not reached", n)
-			}
-			if test.start != "" {
-				if err := os.WriteFile(filepath.Join(a.Dir, runtime.FileStart), []byte(test.start+"\n"), 0o666); err != nil {
-					t.Fatal(err)
-				}
-			}
-			for range 2 {
-				if ids := f.submit(a); ids[0] != test.want || f.calls("sbatch") != test.wantSubmits {
-					t.Errorf("got %v, sbatch was called %d times", ids, f.calls("sbatch"))
-				}
-			}
-		})
-	}
+		}
+		if f.calls("sbatch") != 1 || f.calls("squeue") != 0 || f.runs.Load() != 1 {
+			t.Errorf("%d round trips; the calls were\n%s", f.runs.Load(), f.read("calls"))
+		}
+		f.set("sbatch", queue["sbatch"]+"submit")
+		if ids := f.submit(f.job("a"), f.job("b"), f.job("c")); f.jobs() != "aifb-b\naifb-c\naifb-a\n" {
+			t.Errorf("got %v; the jobs are\n%s", ids, f.jobs())
+		}
+	})
 }
 
-// While it is not known whether there is a job, none is submitted.
-func TestSubmitLostAnswerNoQueue(t *testing.T) {
-	t.Parallel()
-	f := newFake(t, map[string]string{
-		"sbatch": "echo sbatch: error: Zero Bytes were transmitted or received; exit 1",
-		"squeue": "echo slurm_load_jobs error: Unable to contact slurm controller '(connect failure)'; exit 1",
+// A job over a limit does not keep those out that are under other limits; those under the same are not tried.
+func TestSubmitQuota(t *testing.T) {
+	const sbatch = `case $(cat "$script") in *--qos=small*) ;; *) submit; exit ;; esac
+echo "sbatch: error: QOSMaxSubmitJobPerUserLimit" >&2
+fail "Job violates accounting/QOS policy (job submit limit, user's size and/or time limits)"`
+	virtually(t, sbatch, func(t *testing.T, f *fake) {
+		jobs := []runtime.Job{f.job("a"), f.job("b"), f.job("c"), f.job("d")}
+		jobs[0].Needs.QOS, jobs[2].Needs.QOS = "small", "small"
+		for range 3 { // each time, it is tried again
+			subs, err := f.Submit(t.Context(), jobs...)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, i := range []int{0, 2} {
+				if runtime.ClassOf(subs[i].Err) != runtime.Quota || !strings.Contains(fmt.Sprint(subs[i].Err), "QOSMaxSubmitJobPerUserLimit") {
+					t.Errorf("%d: %+v", i, subs[i])
+				}
+			}
+			if subs[1].ID == "" || subs[3].ID == "" {
+				t.Errorf("the others: %+v", subs)
+			}
+		}
+		if n := f.calls("sbatch"); n != 5 || f.jobs() != "aifb-b\naifb-d\n" {
+			t.Errorf("%d calls of sbatch; the jobs are\n%s", n, f.jobs())
+		}
+		f.set("sbatch", queue["sbatch"]+"submit")
+		f.submit(jobs...)
+		if f.jobs() != "aifb-b\naifb-d\naifb-a\naifb-c\n" {
+			t.Errorf("the jobs are\n%s", f.jobs())
+		}
 	})
-	f.Submit(t.Context(), f.job("a"))
-	_, err := f.Submit(t.Context(), f.job("a"))
-	if err == nil || runtime.FaultOf(err) != runtime.FaultInfra || f.calls("sbatch") != 1 {
-		t.Errorf("%v; sbatch was called %d times", err, f.calls("sbatch"))
-	}
+}
+
+// A full cluster is full for all.
+func TestSubmitFull(t *testing.T) {
+	virtually(t, "fail 'Resource temporarily unavailable'", func(t *testing.T, f *fake) {
+		subs, err := f.Submit(t.Context(), f.job("a"), f.job("b"))
+		if err != nil || runtime.ClassOf(subs[0].Err) != runtime.Quota || runtime.ClassOf(subs[1].Err) != runtime.Transient {
+			t.Errorf("got %+v, %v", subs, err)
+		}
+		if runtime.HintOf(subs[0].Err) != "the cluster's queue is full" || f.calls("sbatch") != 1 {
+			t.Errorf("hint %q, %d calls", runtime.HintOf(subs[0].Err), f.calls("sbatch"))
+		}
+	})
 }
 
 func TestSubmitRefused(t *testing.T) {
@@ -185,40 +202,62 @@ exit 1`,
 func TestSubmitDirectory(t *testing.T) {
 	t.Parallel()
 	f := newFake(t, map[string]string{"sbatch": countingSbatch})
-	bad := f.job("bad")
+	bad, full := f.job("bad"), f.job("full")
 	bad.Dir = "/proc/none/job"
-	subs, err := f.Submit(t.Context(), bad, f.job("good"))
-	if err != nil {
+	if err := errors.Join(os.MkdirAll(full.Dir, 0o777), os.Symlink("/dev/full", filepath.Join(full.Dir, runtime.FileScript))); err != nil {
 		t.Fatal(err)
 	}
-	if err := subs[0].Err; runtime.FaultOf(err) != runtime.FaultInfra || !strings.Contains(fmt.Sprint(err), "/proc/none") {
-		t.Errorf("got %v", err)
+	for range 2 {
+		subs, err := f.Submit(t.Context(), bad, full, f.job("good"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i, want := range []string{"/proc/none", "No space left on device"} {
+			if err := subs[i].Err; runtime.FaultOf(err) != runtime.FaultInfra || runtime.ClassOf(err) != runtime.Permanent ||
+				!strings.Contains(fmt.Sprint(err), want) {
+				t.Errorf("got %v, class %s", err, runtime.ClassOf(err))
+			}
+		}
+		if subs[2].ID != "1" {
+			t.Errorf("the good one: %+v", subs[2])
+		}
 	}
-	if subs[1].ID != "1" {
-		t.Errorf("the good one: %+v", subs[1])
+	if f.calls("sbatch") != 1 {
+		t.Errorf("the calls were\n%s", f.read("calls"))
+	}
+	os.Remove(filepath.Join(full.Dir, runtime.FileScript))
+	if ids := f.submit(full); ids[0] != "2" {
+		t.Errorf("with some space: %v", ids)
 	}
 }
 
-func TestSubmitErrors(t *testing.T) {
-	tests := []struct{ name, sbatch, want string }{
-		{"no sbatch", "", "no sbatch on meluxina"},
-		{"no id", "echo Submitted batch job 5", `sbatch: an answer without a job id: "Submitted batch job 5"`},
-		{"killed", "kill -9 $$", "sbatch: exit status 137"},
-		{"unreachable", "echo sbatch: error: Unable to contact slurm controller '(connect failure)'; exit 1",
-			"sbatch: Unable to contact slurm controller (connect failure)"},
+func TestSubmitNoSbatch(t *testing.T) {
+	t.Parallel()
+	f := newFake(t, nil)
+	os.Remove(filepath.Join(f.dir, "bin", "sbatch"))
+	subs, err := f.Submit(t.Context(), f.job("a"))
+	if err != nil {
+		t.Fatal(err)
 	}
-	for _, test := range tests {
-		t.Run(test.name, func(t *testing.T) {
-			t.Parallel()
-			f := newFake(t, map[string]string{"sbatch": test.sbatch})
-			if test.sbatch == "" {
-				os.Remove(filepath.Join(f.dir, "bin", "sbatch"))
-			}
-			subs, err := f.Submit(t.Context(), f.job("a"))
-			if err == nil || err.Error() != test.want || runtime.FaultOf(err) != runtime.FaultInfra {
-				t.Errorf("got %+v, %v; want %s", subs, err, test.want)
-			}
-		})
+	err = subs[0].Err
+	if err == nil || err.Error() != "sbatch: there is no sbatch on meluxina" || runtime.FaultOf(err) != runtime.FaultInfra ||
+		runtime.ClassOf(err) != runtime.Permanent || !strings.Contains(runtime.HintOf(err), "scheduler: local") {
+		t.Errorf("got %v, class %s, hint %q", err, runtime.ClassOf(err), runtime.HintOf(err))
+	}
+}
+
+// An error of a command has all that is known of it.
+func TestCommandError(t *testing.T) {
+	t.Parallel()
+	f := newFake(t, map[string]string{"sbatch": "echo 'sbatch: error: Invalid qos specification' >&2; exit 1"})
+	subs, err := f.Submit(t.Context(), f.job("a"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := runtime.CommandError{Target: "meluxina", Command: "sbatch", Code: 1, Class: runtime.Permanent,
+		Output: "sbatch: error: Invalid qos specification", Text: "Invalid qos specification"}
+	if got := (*runtime.CommandError)(nil); !errors.As(subs[0].Err, &got) || *got != want {
+		t.Errorf("got %+v, want %+v", got, want)
 	}
 }
 
@@ -261,34 +300,60 @@ func TestLoginShell(t *testing.T) {
 	}
 }
 
-// Of a program that is cut short nothing runs.
+// Of a program that is cut short nothing runs, be it compressed or not.
 func TestProgramCutShort(t *testing.T) {
-	t.Parallel()
-	f := newFake(t, map[string]string{"sbatch": countingSbatch})
-	conn := &cutConn{shellConn: f.shellConn}
-	s := New(conn, "meluxina")
-	jobs := []runtime.Job{f.job("a"), f.job("b")}
-	s.Submit(t.Context(), jobs...)
-	for size := conn.size; conn.after < size-len("main\nexit 0\n"); conn.after += 97 {
-		if subs, err := s.Submit(t.Context(), jobs...); err == nil || f.read("calls") != "" {
-			t.Fatalf("after %d of %d bytes: %+v, %v; called: %s", conn.after, size, subs, err, f.read("calls"))
-		}
+	for name, size := range map[string]int{"plain": 1, "compressed": 20000} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			f := newFake(t, map[string]string{"sbatch": countingSbatch})
+			job := f.job("a")
+			job.Args = []string{"echo", strings.Repeat("x", size)}
+			conn := &cutConn{shellConn: f.shellConn, missing: len("\nexit 0\n") + 1, size: 100}
+			for ; conn.missing < conn.size; conn.missing += 97 {
+				conn.submit(t, job)
+				if _, err := os.Stat(job.Dir); err == nil || f.read("calls") != "" {
+					t.Fatalf("%d of %d bytes are missing; called: %s", conn.missing, conn.size, f.read("calls"))
+				}
+			}
+			if conn.compressed != (name == "compressed") {
+				t.Errorf("%d bytes are compressed: %v", conn.size, conn.compressed)
+			}
+			conn.missing = 0
+			conn.submit(t, job)
+			if f.calls("sbatch") != 1 {
+				t.Errorf("whole: called: %s", f.read("calls"))
+			}
+		})
 	}
 }
 
-// A cutConn delivers the first bytes of a command's standard input.
+// A cutConn does not deliver the last bytes of a command's standard input.
 type cutConn struct {
 	*shellConn
-	after, size int
+	missing    int
+	size       int
+	compressed bool
+	cancel     func()
+}
+
+// submit submits a job by one command.
+func (c *cutConn) submit(t *testing.T, job runtime.Job) {
+	ctx, cancel := context.WithCancel(t.Context())
+	c.cancel = cancel
+	New(c, "meluxina").Submit(ctx, job)
 }
 
 func (c *cutConn) Run(ctx context.Context, cmd runtime.Cmd) error {
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	defer c.cancel()
 	data, err := io.ReadAll(cmd.Stdin)
 	if err != nil {
 		return err
 	}
-	c.size = len(data)
-	cmd.Stdin = bytes.NewReader(data[:min(c.size, c.after)])
+	c.size, c.compressed = len(data), strings.Contains(cmd.Args[2], "gzip")
+	cmd.Stdin = bytes.NewReader(data[:c.size-c.missing])
 	return c.shellConn.Run(ctx, cmd)
 }
 
@@ -301,7 +366,8 @@ func TestParseID(t *testing.T) {
 		{"123\n", "123"},
 		{"123", "123"},
 		{"123;alpha", "123;alpha"},
-		{"sbatch: lua: 5 SUs\n5\n127652\n", "127652"},
+		{"sbatch: lua: 5 SUs\n127652\n", "127652"},
+		{"5\n127652\n", ""}, // which?
 		{"Submitted batch job 127652\n", ""},
 		{"127652 estimates 2 SUs\n", ""},
 		{" 12", ""}, {"12 ", ""}, {"12;", ""}, {"12;a b", ""}, {"-1", ""}, {"0", ""}, {"12345678901", ""}, {"", ""}, {"x12", ""},
@@ -309,18 +375,6 @@ func TestParseID(t *testing.T) {
 	for _, test := range tests {
 		if got := parseID(test.out); got != test.want {
 			t.Errorf("%q: got %q, want %q", test.out, got, test.want)
-		}
-	}
-}
-
-func TestRefusalIsNoError(t *testing.T) {
-	t.Parallel()
-	// A refusal says that there is no job. That must not be said when slurmctld was not reached.
-	for _, text := range passing {
-		r := reply{code: 1, out: "sbatch: error: Batch job submission failed: " + text + "\n"}
-		_, err := New(nil, "x").submitted(0, map[string]reply{"sbatch.0": r})
-		if refused := (*refusal)(nil); err == nil || errors.As(err, &refused) || runtime.FaultOf(err) != runtime.FaultInfra {
-			t.Errorf("%s: %v", text, err)
 		}
 	}
 }

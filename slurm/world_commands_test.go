@@ -134,7 +134,7 @@ func (w *world) sbatch(c *call) result {
 		return *failed
 	}
 	if line.has("version") {
-		return result{Stdout: "slurm " + w.version() + "\n"}
+		return result{Stdout: "slurm-wlm " + w.version() + "\n"}
 	}
 	script := c.Stdin
 	if len(line.rest) > 0 {
@@ -144,6 +144,9 @@ func (w *world) sbatch(c *call) result {
 		}
 		script, line.rest = string(data), line.rest[1:]
 	}
+	if line.has("wrap") {
+		script = "#!/bin/sh\n" + line.set["wrap"] + "\n"
+	}
 	if !strings.HasPrefix(script, "#!") {
 		return fails(1, "sbatch: error: This does not look like a batch script.  The first\n"+
 			"sbatch: error: line must start with #! followed by the path to an interpreter.")
@@ -152,9 +155,10 @@ func (w *world) sbatch(c *call) result {
 	for name, value := range line.set { // before the environment, and that before the script
 		set[name] = value
 	}
-	if partition := cmp.Or(line.set["partition"], c.getenv("SBATCH_PARTITION"), set["partition"]); partition == "other" {
-		return fails(1, "sbatch: error: invalid partition specified: other\n"+
-			"sbatch: error: Batch job submission failed: Invalid partition name specified")
+	partition := cmp.Or(line.set["partition"], c.getenv("SBATCH_PARTITION"), set["partition"], "cpu")
+	if partition != "cpu" && partition != "gpu" {
+		return fails(1, "sbatch: error: invalid partition specified: %s\n"+
+			"sbatch: error: Batch job submission failed: Invalid partition name specified", partition)
 	}
 	tasks, ok := expand(set["array"])
 	if set["array"] != "" && (!ok || slices.Max(tasks) >= maxArraySize) {
@@ -321,10 +325,35 @@ func (w *world) version() string {
 
 // queued returns the jobs that slurmctld knows.
 func (w *world) queued() []sim.Job {
-	return slices.DeleteFunc(w.Jobs(), func(j sim.Job) bool {
-		return j.State == runtime.Unknown ||
+	jobs := w.Jobs()
+	gone := traceless(jobs)
+	return slices.DeleteFunc(jobs, func(j sim.Job) bool {
+		return j.State == runtime.Unknown || gone[j.ID] ||
 			j.State == runtime.Ended && (j.Outcome == runtime.Lost || time.Since(j.Ended) >= w.config.MinJobAge)
 	})
+}
+
+// traceless returns the tasks that were cancelled before they ran. They leave the record of their array, and have none of
+// their own; only those that were the last of it are in that as it was cancelled.
+func traceless(jobs []sim.Job) map[runtime.JobID]bool {
+	last := make(map[int]time.Time) // when the record of an array was cancelled
+	waits := make(map[int]bool)
+	never := func(j sim.Job) bool { return j.Array != 0 && j.State == runtime.Ended && len(j.Attempts) == 0 }
+	for _, j := range jobs {
+		if never(j) && j.Ended.After(last[j.Array]) {
+			last[j.Array] = j.Ended
+		}
+		if j.Array != 0 && j.State == runtime.Pending {
+			waits[j.Array] = true
+		}
+	}
+	gone := make(map[runtime.JobID]bool)
+	for _, j := range jobs {
+		if never(j) && (waits[j.Array] || !j.Ended.Equal(last[j.Array])) {
+			gone[j.ID] = true
+		}
+	}
+	return gone
 }
 
 const squeueOptions = "me all user= users= states= noheader array format= Format= name= jobs= job= clusters= partition= " +
@@ -343,6 +372,11 @@ func (w *world) squeueCommand(c *call) result {
 	user := cmp.Or(o.set["user"], o.set["users"], c.getenv("SQUEUE_USERS"))
 	states := cmp.Or(o.set["states"], c.getenv("SQUEUE_STATES"))
 	partition := cmp.Or(o.set["partition"], c.getenv("SQUEUE_PARTITION"))
+	for state := range strings.SplitSeq(cmp.Or(states, "all"), ",") {
+		if !knownState(state) {
+			return fails(1, "Invalid job state specified: %s", state)
+		}
+	}
 	ids := splitList(cmp.Or(o.set["jobs"], o.set["job"]))
 	jobs := slices.DeleteFunc(w.queued(), func(j sim.Job) bool {
 		return !o.has("me") && user != "" && user != userName && user != userID ||
@@ -351,7 +385,7 @@ func (w *world) squeueCommand(c *call) result {
 			partition != "" && !slices.Contains(splitList(partition), "cpu") ||
 			!inStates(stateWord(j), states)
 	})
-	if len(ids) == 1 && len(jobs) == 0 && !o.has("me") && user == "" {
+	if len(ids) == 1 && len(jobs) == 0 {
 		return fails(1, "slurm_load_jobs error: Invalid job id specified")
 	}
 	var row func(j sim.Job) string
@@ -379,19 +413,19 @@ func (w *world) squeueCommand(c *call) result {
 	return result{Stdout: b.String(), Stderr: errs}
 }
 
-// collapsed has one row for all tasks of an array that wait, as squeue has without -r.
+// collapsed has one row for all tasks of an array that have not run, as squeue has without -r.
 func (w *world) collapsed(jobs []sim.Job, row func(sim.Job) string, truncate bool) string {
 	var b strings.Builder
 	seen := make(map[int]bool)
 	for _, j := range jobs {
-		if j.Array != 0 && j.State == runtime.Pending {
+		if j.Array != 0 && (j.State == runtime.Pending || len(j.Attempts) == 0) {
 			if seen[j.Array] {
 				continue
 			}
 			seen[j.Array] = true
-			id := w.waitingTasks(j.Array)
-			if truncate && len(id) > 64 {
-				id = id[:strings.LastIndexByte(id[:60], ',')] + ",...]"
+			id := waitingTasks(jobs, j.Array)
+			if truncate && len(id) > 31 {
+				id = id[:31]
 			}
 			j.ID = runtime.JobID(id)
 		}
@@ -400,15 +434,31 @@ func (w *world) collapsed(jobs []sim.Job, row func(sim.Job) string, truncate boo
 	return b.String()
 }
 
-// waitingTasks is how Slurm calls all tasks of an array that wait, such as 100_[1,3,5].
-func (w *world) waitingTasks(array int) string {
-	var tasks []string
-	for _, j := range w.Jobs() {
-		if j.Array == array && j.State == runtime.Pending {
-			tasks = append(tasks, strconv.Itoa(j.Task))
+// waitingTasks is how Slurm calls all tasks of an array that have not run, such as 100_[1-3,5].
+func waitingTasks(jobs []sim.Job, array int) string {
+	var list []string
+	first, last := -1, -1
+	flush := func() {
+		switch {
+		case first < 0:
+		case first == last:
+			list = append(list, strconv.Itoa(first))
+		default:
+			list = append(list, fmt.Sprintf("%d-%d", first, last))
 		}
 	}
-	return fmt.Sprintf("%d_[%s]", array, strings.Join(tasks, ","))
+	for _, j := range jobs {
+		if j.Array != array || j.State != runtime.Pending && len(j.Attempts) > 0 {
+			continue
+		}
+		if last < 0 || j.Task != last+1 {
+			flush()
+			first = j.Task
+		}
+		last = j.Task
+	}
+	flush()
+	return fmt.Sprintf("%d_[%s]", array, strings.Join(list, ","))
 }
 
 func splitList(s string) []string {
@@ -458,6 +508,13 @@ func outcomeWord(o runtime.Outcome) string {
 		runtime.Completed: "COMPLETED", runtime.Failed: "FAILED", runtime.TimedOut: "TIMEOUT", runtime.Cancelled: "CANCELLED",
 		runtime.OutOfMemory: "OUT_OF_MEMORY", runtime.Preempted: "PREEMPTED", runtime.NodeFailure: "NODE_FAIL",
 	}[o]
+}
+
+// knownState reports whether squeue has heard of a state.
+func knownState(s string) bool {
+	s = strings.ToUpper(s)
+	return slices.Contains(strings.Fields("ALL PD R CG CD F CA TO NF PR OOM PENDING RUNNING COMPLETING COMPLETED FAILED CANCELLED "+
+		"TIMEOUT NODE_FAIL PREEMPTED OUT_OF_MEMORY"), s)
 }
 
 // inStates reports whether squeue shows a job in that state.
@@ -681,8 +738,10 @@ func (w *world) sacct(c *call) result {
 	ids, names := splitList(o.set["jobs"]), splitList(o.set["name"])
 	var b strings.Builder
 	waiting := make(map[int]bool) // arrays that have a row
-	for _, j := range w.Jobs() {
-		if ids != nil && !slices.ContainsFunc(ids, func(id string) bool { return meant(id, j) }) ||
+	jobs := w.Jobs()
+	gone := traceless(jobs)
+	for _, j := range jobs {
+		if gone[j.ID] || ids != nil && !slices.ContainsFunc(ids, func(id string) bool { return meant(id, j) }) ||
 			names != nil && !slices.Contains(names, jobName(j)) {
 			continue
 		}
@@ -691,12 +750,15 @@ func (w *world) sacct(c *call) result {
 			rows = rows[len(rows)-1:]
 		}
 		for _, row := range rows {
-			if row["State"] == "PENDING" && j.Array != 0 {
-				if waiting[j.Array] {
+			if row["NodeList"] == "None assigned" && j.Array != 0 { // one row for all, and none of a task alone
+				if waiting[j.Array] || ids != nil && !slices.Contains(ids, strconv.Itoa(j.Array)) {
 					continue
 				}
 				waiting[j.Array] = true
-				row["JobID"] = w.waitingTasks(j.Array)
+				row["JobID"] = waitingTasks(jobs, j.Array)
+				if id := row["JobID"]; len(id) > 66 && c.getenv("SLURM_BITSTR_LEN") != "0" {
+					row["JobID"] = id[:62] + "...]"
+				}
 			}
 			for i, name := range format {
 				if i > 0 {
@@ -813,6 +875,9 @@ func (w *world) showJob(id string) result {
 			strings.ReplaceAll(get("endtime"), "N/A", "Unknown"), nodes, nodes)
 	}
 	if b.Len() == 0 {
+		if strings.Contains(id, "_") {
+			return fails(1, "Job %s not found", id)
+		}
 		return fails(1, "slurm_load_jobs error: Invalid job id specified")
 	}
 	return result{Stdout: b.String()}
@@ -823,7 +888,6 @@ func (w *world) scancel(c *call) result {
 	if failed != nil {
 		return *failed
 	}
-	var r result
 	names := splitList(cmp.Or(o.set["name"], o.set["jobname"]))
 	known := w.queued()
 	var ids []runtime.JobID
@@ -833,25 +897,18 @@ func (w *world) scancel(c *call) result {
 			ids = append(ids, j.ID)
 		}
 	}
-	for _, id := range o.rest {
-		i := slices.IndexFunc(known, func(j sim.Job) bool { return meant(id, j) })
-		switch {
-		case i < 0:
-			r.Code = 1
-			r.Stderr += fmt.Sprintf("scancel: error: Kill job error on job id %s: Invalid job id specified\n", id)
-		case !slices.ContainsFunc(known, func(j sim.Job) bool { return meant(id, j) && j.State != runtime.Ended }):
-			r.Code = 1
-			r.Stderr += fmt.Sprintf("scancel: error: Kill job error on job id %s: Job/step already completing or completed\n", id)
+	for _, id := range o.rest { // of jobs that it does not know, or that have ended, it says nothing
+		if !cancelID.MatchString(id) {
+			return fails(1, "scancel: error: Invalid job id %s", id)
 		}
 	}
 	if err := w.Cancel(context.Background(), ids...); err != nil {
 		return fails(1, "scancel: error: %v", err)
 	}
-	if o.has("quiet") {
-		r = result{}
-	}
-	return r
+	return result{}
 }
+
+var cancelID = regexp.MustCompile(`^\d+(_(\d+|\[[\d,:-]+\]))?$`)
 
 // home is where the jobs of a world have their directories.
 func (w *world) home() string { return filepath.Join(w.dir, "home") }

@@ -11,6 +11,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -167,8 +169,6 @@ func beCommand(name string) int {
 	return r.Code
 }
 
-var errCut = errors.New("the connection is lost")
-
 // Run implements runtime.Conn.
 func (w *world) Run(ctx context.Context, cmd runtime.Cmd) error {
 	if w.Sees(sim.Disconnected) {
@@ -263,8 +263,164 @@ func TestWorld(t *testing.T) {
 	}
 }
 
-// inWorld runs a test in a bubble.
-func inWorld(t *testing.T, config sim.Config, flavor flavor, f func(t *testing.T, w *world)) {
+// inWorld runs a test in a bubble, with a scheduler.
+func inWorld(t *testing.T, config sim.Config, f func(t *testing.T, w *world, s *Scheduler)) {
 	t.Helper()
-	synctest.Test(t, func(t *testing.T) { f(t, newWorld(t, config, flavor)) })
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, config, flavor{})
+		f(t, w, New(w, "world"))
+	})
+}
+
+// job makes a job of a world.
+func (w *world) job(name string) runtime.Job {
+	return runtime.Job{Token: "aifb-r-" + name, Name: name, Dir: filepath.Join(w.dir, "home", "r", name), Args: []string{"x"},
+		Limit: time.Hour}
+}
+
+// group makes the jobs of a group.
+func (w *world) group(name string, indexes ...int) (jobs []runtime.Job) {
+	for _, i := range indexes {
+		job := w.job(fmt.Sprintf("%s.%d", name, i))
+		job.Group, job.Index, job.Count = name, i, len(indexes)
+		jobs = append(jobs, job)
+	}
+	return jobs
+}
+
+// once submits jobs until each has an id, and checks that each exists once and runs under that id.
+func (w *world) once(t *testing.T, s *Scheduler, jobs ...runtime.Job) {
+	t.Helper()
+	var subs []runtime.Submission
+	for range 10 {
+		var err error
+		subs, err = s.Submit(t.Context(), jobs...)
+		if err == nil && !slices.ContainsFunc(subs, func(sub runtime.Submission) bool { return sub.Err != nil }) {
+			break
+		}
+		time.Sleep(10 * time.Second)
+	}
+	tokens := make(map[runtime.JobID]string)
+	for _, j := range w.Jobs() {
+		tokens[j.ID] = j.Token
+	}
+	for _, sub := range subs {
+		number, _, _ := strings.Cut(string(sub.ID), ";")
+		if n := w.Made(sub.Token); n != 1 || sub.Err != nil || tokens[runtime.JobID(number)] != sub.Token {
+			t.Fatalf("%s: there are %d jobs; the answer is %s, which is %s; %v", sub.Token, n, sub.ID, tokens[sub.ID], sub.Err)
+		}
+	}
+}
+
+// Whatever else there is in sbatch's answer, there is one job, and its id is found.
+func TestWorldNoise(t *testing.T) {
+	for name, noise := range map[string]func(id string) (stdout, stderr string){
+		"message of the day": func(id string) (string, string) { return "Welcome!\n127 users\n" + id + "\n", "" },
+		"lua plugin":         func(id string) (string, string) { return id + "\n", "sbatch: lua: 99\nsbatch: 42\n99\n" },
+		"a table":            func(id string) (string, string) { return id + "\n| 2 | SUs |\n 127652 estimates 2 SUs\n", "" },
+		"another number":     func(id string) (string, string) { return "99\n" + id + "\n", "" },
+		"not parsable":       func(id string) (string, string) { return "Submitted batch job " + id + "\n", "" },
+		"the id in a text":   func(id string) (string, string) { return "Submitted batch job " + id + " estimates 2 SUs\n", "" },
+		"nothing":            func(id string) (string, string) { return "", "" },
+		"an error":           func(id string) (string, string) { return "", "sbatch: error: plugin_load_from_file: dlopen failed\n" },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			inWorld(t, sim.Config{}, func(t *testing.T, w *world, s *Scheduler) {
+				w.Behave("*", sim.Behaviour{Run: sim.Forever})
+				w.noise = noise
+				w.once(t, s, append(w.group("g", 0, 1, 2), w.job("a"), w.job("b"))...)
+			})
+		})
+	}
+}
+
+// A group of more jobs than an array may have is as many arrays as that takes.
+func TestWorldLargeGroup(t *testing.T) {
+	t.Parallel()
+	inWorld(t, sim.Config{Nodes: 100}, func(t *testing.T, w *world, s *Scheduler) {
+		w.Behave("*", sim.Behaviour{Run: sim.Forever})
+		indexes := make([]int, 2100)
+		for i := range indexes {
+			indexes[i] = i
+		}
+		w.once(t, s, w.group("g", indexes...)...)
+		if n := w.calls["sbatch"]; n != 3 {
+			t.Errorf("sbatch was called %d times", n)
+		}
+		for _, j := range w.Jobs() {
+			if j.Name != fmt.Sprintf("g.%d", j.Index) || j.Count != len(indexes) || j.Task >= maxArraySize {
+				t.Fatalf("job %s is %s, with index %d of %d", j.ID, j.Name, j.Index, j.Count)
+			}
+		}
+	})
+}
+
+// Slurm shortens the lists of tasks that wait.
+func TestWorldShortenedList(t *testing.T) {
+	t.Parallel()
+	inWorld(t, sim.Config{}, func(t *testing.T, w *world, s *Scheduler) {
+		w.Behave("*", sim.Behaviour{Wait: sim.Forever, Reason: "Priority"})
+		var odd []int
+		for i := 1; i < 300; i += 2 {
+			odd = append(odd, i)
+		}
+		w.Fault(sim.LostAfter, 1)
+		w.once(t, s, w.group("g", odd...)...)
+	})
+}
+
+// facts are what commands do, on a real cluster and in a world alike. They come from Slurm's source.
+var facts = []struct {
+	command string
+	code    int
+	out     string // regular expression
+}{
+	{"squeue -h -j 999999", 1, `^slurm_load_jobs error: Invalid job id specified\n$`},
+	{"squeue -h -j 999999,999998", 0, `^$`},
+	{"squeue -h --me -j 999999", 1, `^slurm_load_jobs error: Invalid job id specified\n$`},
+	{"squeue -h --me -t all -j 999999_1", 1, `^slurm_load_jobs error: Invalid job id specified\n$`},
+	{"squeue -h --me -t all -n no-such-name", 0, `^$`},
+	{"squeue --me -h --no-such-option", 1, `squeue: unrecognized option '--no-such-option'\n`},
+	{"squeue --me -h -O JobID,NoSuchField", 0, `squeue: error: Invalid job format specification: NoSuchField\n`},
+	{"sacct -X -P -n -j 999999 -o JobID", 0, `^$`},
+	{"sacct -X -P -n -j 999999 -o NoSuchField", 1, `Invalid field requested: "NoSuchField"\n`},
+	{"scontrol show job 999999", 1, `^slurm_load_jobs error: Invalid job id specified\n$`},
+	{"scontrol show job 999999_1", 1, `^(Job 999999_1 not found|slurm_load_jobs error: Invalid job id specified)\n$`},
+	{"scancel 999999 999999_1 999999_[1-3]", 0, `^$`},
+	{"scancel x", 1, `^scancel: error: Invalid job id x\n$`},
+	{"sbatch --version", 0, `^slurm(-wlm)? \d+\.\d+\.\d+\n$`},
+	{"sbatch --parsable --no-such-option --wrap true", 255, `^sbatch: unrecognized option '--no-such-option'\n`},
+	{"sbatch --parsable -t 1 -p no-such -o /dev/null --wrap true", 1, `Batch job submission failed: Invalid partition name specified\n$`},
+	{"sbatch --parsable -t 1 --array=99999999 -o /dev/null --wrap true", 1, `Invalid job array specification\n`},
+	{"echo hello | sbatch --parsable", 1, `^sbatch: error: This does not look like a batch script`},
+	{"SLURM_CLUSTERS=no-such squeue --me -h", 1, `squeue: error: .*no-such`},
+	{"SQUEUE_STATES=no-such squeue --me -h", 1, `Invalid job state specified`},
+}
+
+func checkFacts(t *testing.T, conn runtime.Conn) {
+	for _, fact := range facts {
+		program := "for v in $(env | grep -oE '^(SBATCH|SQUEUE|SACCT|SCANCEL|SINFO|SLURM)_[A-Z_]*'); do unset $v; done\n" +
+			"export SLURM_TIME_FORMAT=%s; { " + fact.command + "; } 2>&1; echo $?"
+		out, err := runtime.Output(t.Context(), conn, "sh", "-c", program)
+		if err != nil {
+			t.Fatal(err)
+		}
+		out = strings.TrimSuffix(out, "\n")
+		end := strings.LastIndexByte(out, '\n') + 1
+		if code := out[end:]; code != fmt.Sprint(fact.code) || !regexp.MustCompile(fact.out).MatchString(out[:end]) {
+			t.Errorf("%s\nexits with %s and prints %q; want %d and %s", fact.command, code, out[:end], fact.code, fact.out)
+		}
+	}
+}
+
+func TestWorldFacts(t *testing.T) {
+	t.Parallel()
+	inWorld(t, sim.Config{}, func(t *testing.T, w *world, _ *Scheduler) { checkFacts(t, w) })
+}
+
+func TestClusterFacts(t *testing.T) {
+	t.Parallel()
+	conn, _ := realCluster(t)
+	checkFacts(t, conn)
 }

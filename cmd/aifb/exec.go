@@ -120,20 +120,11 @@ func withSession(c *cli.Context, std streams, cfg *config, start runtime.RunStar
 	for _, o := range []*output{std.out, std.err} {
 		o.onUnread(func() { caught.handle(&interrupted{syscall.SIGPIPE}) })
 	}
-	unlock, err := lockRun(s.Files, s.Run)
+	unlock, err := begin(c.Context, s, run != "")
 	if err != nil {
 		return err
 	}
 	defer unlock()
-	if run == "" {
-		err = s.Open(c.Context)
-	} else {
-		p.say("run %s on %s goes on", run, start.Target)
-		err = s.Reopen(c.Context, store.Records(c.Context, runtime.Query{Run: run}))
-	}
-	if err != nil {
-		return err
-	}
 	ctx, done := caught.scope(c.Context)
 	defer done()
 	defer context.AfterFunc(ctx, func() { p.say("%v: stopping the run; Ctrl-C leaves at once", context.Cause(ctx)) })()
@@ -153,6 +144,25 @@ func withSession(c *cli.Context, std streams, cfg *config, start runtime.RunStar
 		p.warn(end.Error())
 	}
 	return err
+}
+
+// begin begins the run of a session, or goes on with it, and makes it this process's until unlock.
+func begin(ctx context.Context, s *runtime.Session, resume bool) (unlock func(), err error) {
+	if !resume {
+		if err := s.Open(ctx); err != nil { // before anything else is written
+			return nil, err
+		}
+		return lockRun(s.Files, s.Run)
+	}
+	if unlock, err = lockRun(s.Files, s.Run); err != nil {
+		return nil, err
+	}
+	s.Tell("run " + s.Run + " on " + s.Target.Name + " goes on")
+	if err := s.Reopen(ctx, s.Store.Records(ctx, runtime.Query{Run: s.Run})); err != nil {
+		unlock()
+		return nil, err
+	}
+	return unlock, nil
 }
 
 // closeSession stops what still runs. Its time is its own: the run's may be over.

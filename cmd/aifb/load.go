@@ -17,14 +17,6 @@ import (
 	"github.com/aifb/aifb/runtime/mock"
 )
 
-func loadCommand(std streams) *cli.Command {
-	return &cli.Command{
-		Name:        "load",
-		Usage:       "generate load; in a recipe, command = \"$AIFB load ...\"",
-		Subcommands: []*cli.Command{loadHTTPCommand(std)},
-	}
-}
-
 func loadHTTPCommand(std streams) *cli.Command {
 	return &cli.Command{
 		Name:  "http",
@@ -96,14 +88,6 @@ func loadConfig(c *cli.Context) (load.Config, error) {
 		config.Request.Body = body
 	}
 	return config, nil
-}
-
-func mockCommand(std streams) *cli.Command {
-	return &cli.Command{
-		Name:        "mock",
-		Usage:       "serve something to measure, where there is no real service",
-		Subcommands: []*cli.Command{mockHTTPCommand(std)},
-	}
 }
 
 func mockHTTPCommand(std streams) *cli.Command {

@@ -58,7 +58,11 @@ func (p *progress) describe(kind runtime.Kind, j *runtime.JobState) string {
 		return "submitted as job " + string(j.ID)
 	case runtime.KindJobRefused:
 		return "refused"
-	case runtime.KindJobStarted, runtime.KindJobReady:
+	case runtime.KindJobStarted: // what the scheduler says comes later
+		running := *j
+		running.Status = runtime.Status{State: runtime.Running}
+		return running.String()
+	case runtime.KindJobReady:
 		return j.String()
 	case runtime.KindJobStatus:
 		if j.Status.State == runtime.Running {

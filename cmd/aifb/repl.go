@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 
 	"github.com/urfave/cli/v2"
@@ -33,6 +34,9 @@ leaves, which cancels the jobs that still run, unless --keep is given.`,
 					return err
 				}
 				defer lines.close()
+				if lines.interactive() {
+					fmt.Fprintln(std.err, "help() lists the builtins; Ctrl-C stops what runs; Ctrl-D leaves")
+				}
 				repl := starlib.NewREPL(s, starlib.Env{Stdout: std.out, Warn: s.Warn}, recipes.FS)
 				return interact(ctx, std, repl, lines, caught)
 			})

@@ -38,6 +38,7 @@ func cleanHome(env *testscript.Env) error {
 	home := filepath.Join(env.WorkDir, "home")
 	env.Setenv("HOME", home)
 	env.Setenv("NO_COLOR", "1")
+	env.Setenv("GORACE", "atexit_sleep_ms=0") // with -race each process would last a second longer
 	return os.Mkdir(home, 0o755)
 }
 

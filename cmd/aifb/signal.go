@@ -32,7 +32,10 @@ type scope struct {
 // catchSignals begins to catch signals; stop ends it.
 func catchSignals(w io.Writer, leave string) (s *signals, stop func()) {
 	s = &signals{w: w, leave: leave, got: make(chan os.Signal, 2), pipe: make(chan os.Signal, 1), done: make(chan struct{})}
-	signal.Notify(s.got, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
+	signal.Notify(s.got, syscall.SIGINT, syscall.SIGTERM)
+	if !signal.Ignored(syscall.SIGHUP) { // it is under nohup
+		signal.Notify(s.got, syscall.SIGHUP)
+	}
 	// A write that fails says itself that nobody reads. But as long as nobody is told of the signal, it kills.
 	signal.Notify(s.pipe, syscall.SIGPIPE)
 	go func() {

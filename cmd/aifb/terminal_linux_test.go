@@ -33,9 +33,8 @@ type console struct {
 func openConsole(t *testing.T, home string, env ...string) *console {
 	t.Helper()
 	pty, tty := openTerminalPair(t)
-	cmd := exec.Command("aifb", "repl")
+	cmd := repl(home, env...)
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = tty, tty, tty
-	cmd.Env = append(replEnv(home), env...)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true}
 	c := &console{t: t, home: home, cmd: cmd, pty: pty}
 	c.before = c.mode()
@@ -44,6 +43,13 @@ func openConsole(t *testing.T, home string, env ...string) *console {
 	}
 	t.Cleanup(func() { cmd.Process.Kill(); cmd.Wait() })
 	return c
+}
+
+// repl is `aifb repl`, which gets signals also where the test is run under nohup.
+func repl(home string, env ...string) *exec.Cmd {
+	cmd := exec.Command("env", "--default-signal", "aifb", "repl")
+	cmd.Env = append(replEnv(home), env...)
+	return cmd
 }
 
 func replEnv(home string) []string {
@@ -312,8 +318,7 @@ func TestREPLPipe(t *testing.T) {
 		t.Run(test.signal.String(), func(t *testing.T) {
 			t.Parallel()
 			home := t.TempDir()
-			cmd := exec.Command("aifb", "repl")
-			cmd.Env = replEnv(home)
+			cmd := repl(home)
 			in, err1 := cmd.StdinPipe()
 			out, err2 := cmd.StdoutPipe()
 			var log bytes.Buffer

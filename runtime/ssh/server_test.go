@@ -29,12 +29,17 @@ type server struct {
 	shell       string         // that runs commands
 	maxSessions int            // as MaxSessions of sshd_config; 0: any number
 	noFiles     bool           // has no SFTP
+	noise       string         // that comes before SFTP
 	user        xssh.PublicKey // who may log in
+	auth        func(*xssh.ServerConfig)
 	work        sync.WaitGroup
+	serving     sync.WaitGroup // those of work that have a connection
+	commands    sync.WaitGroup // and that run a command
 
 	mu     sync.Mutex
 	conns  map[net.Conn]bool
-	logins int
+	tries  int // to log in
+	logins int // that succeeded
 	most   int // sessions at a time
 }
 
@@ -84,6 +89,12 @@ func (s *server) loggedIn() int {
 	return s.logins
 }
 
+func (s *server) tried() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.tries
+}
+
 func (s *server) port() string { return s.addr[strings.LastIndexByte(s.addr, ':')+1:] }
 
 // knownHosts is the server's line of a known_hosts file.
@@ -92,6 +103,8 @@ func (s *server) knownHosts() string {
 }
 
 func (s *server) serve(conn net.Conn) {
+	s.serving.Add(1)
+	defer s.serving.Done()
 	s.mu.Lock()
 	s.conns[conn] = true
 	s.mu.Unlock()
@@ -110,6 +123,12 @@ func (s *server) serve(conn net.Conn) {
 	for _, k := range s.hostKeys {
 		conf.AddHostKey(k)
 	}
+	if s.auth != nil {
+		s.auth(conf)
+	}
+	s.mu.Lock()
+	s.tries++
+	s.mu.Unlock()
 	c, channels, requests, err := xssh.NewServerConn(conn, conf)
 	if err != nil {
 		return
@@ -190,6 +209,7 @@ func (s *server) session(nc xssh.NewChannel) {
 			return
 		case r.Type == "subsystem" && m.Text == "sftp" && !s.noFiles:
 			r.Reply(true, nil)
+			io.WriteString(ch, s.noise)
 			if files, err := sftp.NewServer(ch); err == nil {
 				s.work.Go(func() { xssh.DiscardRequests(requests) })
 				files.Serve()
@@ -203,6 +223,8 @@ func (s *server) session(nc xssh.NewChannel) {
 
 // exec runs a command, to which the client may send signals, as the leader of a process group.
 func (s *server) exec(ch xssh.Channel, requests <-chan *xssh.Request, line string) {
+	s.commands.Add(1)
+	defer s.commands.Done()
 	cmd := exec.Command(s.shell, "-c", line)
 	cmd.Stdout, cmd.Stderr = ch, ch.Stderr()
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
