@@ -14,6 +14,9 @@ const (
 	// before it counts as lost. It covers the lag of accounting and of shared file systems.
 	lostAfter = 5 * time.Minute
 
+	// goneAfter is the same for a job that the run has cancelled.
+	goneAfter = 15 * time.Second
+
 	// requeueGrace is how long a job that its node failed, and that may be run again, is waited for.
 	requeueGrace = 2 * time.Minute
 
@@ -262,7 +265,11 @@ func (w *watcher) since(j JobState, d time.Duration) bool {
 // vanished decides on a job of which the scheduler cannot tell: it ended if it said so itself, and it is lost if it has
 // been missing for long and is gone, so that the scheduler will not tell later either.
 func (w *watcher) vanished(j JobState, gone bool) Status {
-	if long := w.since(j, lostAfter); j.Exit != nil || gone && long {
+	patience := lostAfter
+	if j.Stopping {
+		patience = goneAfter
+	}
+	if long := w.since(j, patience); j.Exit != nil || gone && long {
 		return Status{State: Ended, Outcome: Lost, Node: j.Host()}
 	}
 	return Status{}
