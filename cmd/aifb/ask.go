@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"os/exec"
 	"strings"
 	"syscall"
 	"time"
@@ -44,7 +45,7 @@ func (p *person) take(ctx context.Context) (release func(), err error) {
 	}
 }
 
-// lend gives the terminal to use, while nothing else is printed.
+// lend gives the terminal to use, which may run a program there, while nothing else is printed.
 func (p *person) lend(ctx context.Context, use func() error) error {
 	release, err := p.take(ctx)
 	if err != nil {
@@ -55,7 +56,13 @@ func (p *person) lend(ctx context.Context, use func() error) error {
 		o.hold()
 		defer o.release()
 	}
-	return use()
+	err = use()
+	if died := (*exec.ExitError)(nil); errors.As(err, &died) {
+		if status, ok := died.Sys().(syscall.WaitStatus); ok && status.Signaled() && status.Signal() == syscall.SIGINT {
+			return &interrupted{syscall.SIGINT} // Ctrl-C is for both
+		}
+	}
+	return err
 }
 
 // ask puts a question and returns the answer, which is shown as it is typed only if echo. Ctrl-C and Ctrl-D are what

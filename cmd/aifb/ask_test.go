@@ -9,6 +9,8 @@ import (
 	"testing"
 
 	"github.com/urfave/cli/v2"
+
+	"github.com/aifb/aifb/runtime"
 )
 
 // askHelper is a program that asks twice, and prints the answers with what was printed while it asked.
@@ -46,5 +48,30 @@ func TestAskPipe(t *testing.T) {
 	cmd.Stdin = strings.NewReader("secret\n")
 	if out, err := cmd.Output(); string(out) != "nobody\n" {
 		t.Errorf("%q, %v", out, err)
+	}
+}
+
+// TestLendInterrupted has a program that asks by itself end by Ctrl-C.
+func TestLendInterrupted(t *testing.T) {
+	t.Parallel()
+	p := &person{turn: make(chan struct{}, 1)}
+	err := p.lend(t.Context(), func() error { return fmt.Errorf("log in: %w", exec.Command("sh", "-c", "kill -INT $$").Run()) })
+	if code := exitCode(err); code != 130 {
+		t.Errorf("exit code %d: %v", code, err)
+	}
+	err = p.lend(t.Context(), func() error { return exec.Command("false").Run() })
+	if code := exitCode(err); code != 1 {
+		t.Errorf("exit code %d: %v", code, err)
+	}
+}
+
+func TestSSHConn(t *testing.T) {
+	t.Parallel()
+	for host, want := range map[string]string{"openssh": "target", "openssh:alias": "alias", "openssh-host": "openssh-host", "me@host:22": "me@host:22"} {
+		c := sshConn(nil, host, "target")
+		defer c.Close()
+		if err := c.Run(t.Context(), runtime.Cmd{Args: []string{"a\x00b"}}); err == nil || !strings.HasPrefix(err.Error(), "ssh "+want+": ") {
+			t.Errorf("%s: %v", host, err)
+		}
 	}
 }
