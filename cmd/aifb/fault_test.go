@@ -410,7 +410,11 @@ func (f *faulty) kill() {
 		p.Process.Kill()
 		<-p.done
 		if p.ProcessState.ExitCode() != 0 && strings.Contains(p.output(), " on cluster") {
-			f.ends(f.start("resume", "-v", "last"), 0)
+			again := f.start("resume", "-v", "last")
+			<-again.done
+			if code := again.ProcessState.ExitCode(); code != 0 && !strings.Contains(again.output(), "has ended") {
+				f.Errorf("resumed, it ends with exit code %d", code)
+			}
 		} else if p.ProcessState.ExitCode() != 0 {
 			f.ends(f.start("exec", "-v", "-t", "cluster", "sweep.star", "n=20", "seconds=0"), 0)
 		}
