@@ -175,7 +175,7 @@ func watchRun(ctx context.Context, c Conn, runDir string, w io.Writer) error {
 	if m, ok := c.(Machine); ok {
 		return m.Watch(ctx, runDir, w)
 	}
-	return c.Run(ctx, Cmd{Args: []string{"/bin/sh", "-c", watchProgram, "sh", runDir}, Stdout: w})
+	return c.Run(ctx, Cmd{Args: []string{"/bin/sh", "-c", watchProgram, "sh", runDir}, Stdout: w, Yields: true})
 }
 
 // keepRun makes the jobs of a run outlive it.
