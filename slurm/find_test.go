@@ -12,7 +12,7 @@ func TestFind(t *testing.T) {
 	f := newFake(t, map[string]string{
 		"squeue": `case "$*" in
 *" -o "*) printf '7\037aifb-r1-db\n8_0\037aifb-r1-c\n8_1\037aifb-r1-c\n9_5\037aifb-r1-c+1000\n10\037aifb-r10-x\n11\037other\n12\037aifb-r1-c\nnoise\n' ;;
-*) ` + prints(line("7", "RUNNING", "0:0", "1795494739", "1795495339", "n[1-2]", "None")) + ` ;;
+*) ` + prints(record("7", "RUNNING", "0:0", "0", "1795494739", "1795495339", "n[1-2]", "None")) + ` ;;
 esac`,
 		"sacct": `case "$*" in *JobName*) printf '7\037aifb-r1-db\n6\037aifb-r1-old\n8_[2-5]\037aifb-r1-c\n' ;; esac`,
 	})
