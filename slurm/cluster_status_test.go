@@ -66,7 +66,7 @@ func inState(state runtime.State) func(runtime.Status, bool) bool {
 // sources checks what scontrol and, sooner or later, sacct say of the job.
 func (j *realJob) sources(number string, want runtime.Status) {
 	j.Helper()
-	p := plan{scontrol: []runtime.JobID{j.id}, sacct: chunks([]runtime.JobID{j.id})}
+	p := plan{scontrol: []runtime.JobID{j.id}, sacct: chunks([]runtime.JobID{j.id}), limit: queryLimit}
 	for end := time.Now().Add(time.Minute); ; <-time.After(time.Second) {
 		f := j.follow(j.Context(), p)
 		if f.down != "" || f.accountless != (os.Getenv("AIFB_TEST_DBD") == "no") {
