@@ -191,11 +191,11 @@ func (s *Session) store(ctx context.Context, recs ...Record) { s.append(ctx, rec
 func (w *watcher) readJobFiles(ctx context.Context, live []JobState, known map[JobID]Status) (map[string][]byte, error) {
 	var names []string
 	for _, j := range live {
-		st, ok := known[j.ID]
+		st := known[j.ID]
 		if j.Started == nil && st.State != Pending {
 			names = append(names, path.Join(j.Job.Dir, FileStart))
 		}
-		if j.Exit == nil && (!ok || st.State == Ended) {
+		if j.Exit == nil && (st.State == Unknown || st.State == Ended) {
 			names = append(names, path.Join(j.Job.Dir, FileExit))
 		}
 	}
@@ -217,7 +217,7 @@ func (w *watcher) changes(j JobState, known map[JobID]Status, files map[string][
 	st, ok := known[j.ID]
 	switch {
 	case !ok || st.State == Unknown:
-		st = w.vanished(j)
+		st = w.vanished(j, !ok)
 	case st.State == Pending && j.Started != nil && !j.Job.Needs.Requeue: // the answer is older than the job's word
 		return recs
 	case st.State == Ended && j.Job.Needs.Requeue && infrastructure(st.Outcome):
@@ -262,10 +262,14 @@ func (w *watcher) since(j JobState, d time.Duration) bool {
 	return time.Since(since) >= d
 }
 
-// vanished decides on a job that the scheduler does not know: it ended if it said so itself, and it is lost if it has
-// been missing for long.
-func (w *watcher) vanished(j JobState) Status {
-	if j.Exit != nil || w.since(j, lostAfter) || j.Stopping && w.since(j, goneAfter) {
+// vanished decides on a job of which the scheduler cannot tell: it ended if it said so itself, and it is lost if it has
+// been missing for long and is gone, so that the scheduler will not tell later either.
+func (w *watcher) vanished(j JobState, gone bool) Status {
+	patience := lostAfter
+	if j.Stopping {
+		patience = goneAfter
+	}
+	if long := w.since(j, patience); j.Exit != nil || gone && long {
 		return Status{State: Ended, Outcome: Lost, Node: j.Host()}
 	}
 	return Status{}

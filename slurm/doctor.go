@@ -24,10 +24,10 @@ ask sacct sacct -X -n -P --starttime=now-1minutes -o JobID
 
 // Check implements runtime.Checker.
 func (s *Scheduler) Check(ctx context.Context) []runtime.Finding {
-	replies, err := s.ask(ctx, queryLimit, queryHead+askShell+probeProgram+checkProgram)
+	replies, err := s.hear(ctx, queryLimit, queryHead+askShell+probeProgram+checkProgram)
 	version := answerOf(replies, "version")
 	if err == nil || version.ok {
-		err = version.error("sbatch", s.name)
+		err = s.failed("sbatch", version)
 	}
 	if err != nil {
 		return []runtime.Finding{{Name: "slurm", Text: err.Error(), Hint: runtime.HintOf(err)}}

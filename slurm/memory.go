@@ -22,7 +22,7 @@ const (
 
 	// lag is how far accounting may be behind. For as long it may yet tell how a job ended, from the first answer on
 	// that did not. A job whose node failed or that was preempted may be requeued, without accounting knowing it yet.
-	lag, requeueLag = 5 * time.Minute, 30 * time.Second
+	lag, requeueLag = 6 * time.Minute, 30 * time.Second
 
 	// At most sacctBurst sacct calls may follow each other, and one each sacctEvery on average: 57 in an hour. For each
 	// thousand jobs that are asked for, there may be as many again.

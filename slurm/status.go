@@ -114,7 +114,7 @@ func (s *Scheduler) ownJobs(ctx context.Context, clusters, format, lessFormat []
 				s.oldSqueue.Store(true)
 				break
 			}
-			if err := a.error("squeue", s.name); err != nil {
+			if err := s.failed("squeue", a); err != nil {
 				return nil, err
 			}
 			outs[i] = a.out
@@ -149,27 +149,25 @@ func (a answer) lacks() bool {
 	return false
 }
 
-// error returns the error of a query that failed, or nil. Asking again may help unless the command is not what it
-// should be. It never says anything of a job.
-func (a answer) error(program, target string) error {
-	e := &runtime.CommandError{Target: target, Command: program, Code: a.code, Output: a.out + a.errs, Class: runtime.Transient}
-	hint := ""
+// failed returns the error of a query, or nil. Asking again may help unless the command is not what it should be. It
+// never says anything of a job.
+func (s *Scheduler) failed(program string, a answer) error {
+	e := &runtime.CommandError{Target: s.name, Command: program, Code: a.code, Output: a.out + a.errs, Class: runtime.Transient}
 	switch {
 	case !a.ok:
-		e.Text = "no answer from " + target
+		e.Text = "no answer from " + s.name
 	case a.lacks():
 		e.Text, e.Class = cleaned(program, a.errs), runtime.Permanent
-		hint = "this version of Slurm is too old"
+		return &runtime.Error{Fault: runtime.FaultInfra, Hint: "this version of Slurm is too old", Err: e}
 	case a.code == 127:
-		e.Text, e.Class = fmt.Sprintf("there is no %s on %s", program, target), runtime.Permanent
-		hint = fmt.Sprintf("is %s a login node of a Slurm cluster? If Slurm needs a module there, load it in the "+
-			"shell's start-up files; without Slurm, set scheduler: local", target)
+		e.Class = runtime.Permanent
+		return s.missing(e)
 	case a.code != 0:
 		e.Text = cmp.Or(cleaned(program, a.errs), cleaned(program, a.out), fmt.Sprintf("exit status %d", a.code))
 	default:
 		return nil
 	}
-	return &runtime.Error{Fault: runtime.FaultInfra, Hint: hint, Err: e}
+	return &runtime.Error{Fault: runtime.FaultInfra, Err: e}
 }
 
 // A plan says of which jobs to ask more.
@@ -208,7 +206,7 @@ func (s *Scheduler) follow(ctx context.Context, p plan) found {
 	for i, c := range p.sacct {
 		program += fmt.Sprintf("ask sacct.%d %s || return 0\n", i, command(c.cluster, sacctArgs(c.numbers, fewer)...))
 	}
-	replies, err := s.ask(ctx, followLimit, program)
+	replies, err := s.hear(ctx, followLimit, program)
 
 	f := found{sacct: make(map[runtime.JobID]runtime.Status), scontrol: make(map[runtime.JobID]runtime.Status),
 		gone: make(map[runtime.JobID]bool)}

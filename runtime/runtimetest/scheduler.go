@@ -472,8 +472,12 @@ func (t *schedulerTest) ended(id runtime.JobID) (st runtime.Status) {
 // waitFor asks until something is so, ever more rarely. A real scheduler has no other clock than the real one.
 func (t *schedulerTest) waitFor(what string, isSo func() bool) {
 	t.Helper()
+	longest := 500 * time.Millisecond
+	if t.Cluster != nil {
+		longest = 5 * time.Second
+	}
 	limit := time.After(jobPatience)
-	for wait := 20 * time.Millisecond; !isSo(); wait = min(wait*3/2, 500*time.Millisecond) {
+	for wait := 20 * time.Millisecond; !isSo(); wait = min(wait*3/2, longest) {
 		select {
 		case <-time.After(wait):
 		case <-limit:

@@ -355,7 +355,7 @@ func TestCutPut(t *testing.T) {
 	if runtime.FaultOf(err) != runtime.FaultInfra {
 		t.Errorf("got %v", err)
 	}
-	s.commands.Wait()
+	s.waitIdle()
 	files, err := os.ReadDir(dir)
 	if text, _ := os.ReadFile(name); string(text) != "old" || err != nil || len(files) != 1 {
 		t.Errorf("%d bytes, %v, %v", len(text), files, err)
