@@ -48,9 +48,6 @@ func (s *Session) watch() {
 		w := s.newWatcher()
 		s.watching.Go(func() { w.run(ctx) })
 		s.watching.Go(func() { (&collector{Session: s, tries: make(map[string]int)}).run(ctx) })
-		if s.Target.Watch {
-			s.watching.Go(func() { w.follow(ctx) })
-		}
 	}
 	s.mu.Unlock()
 	s.nudge()
@@ -66,7 +63,12 @@ func (s *Session) nudge() { notify(s.wake) }
 
 // run looks at the jobs until ctx ends, and not at all while there is nothing to see.
 func (w *watcher) run(ctx context.Context) {
+	following := false
 	for {
+		if !following && (w.Target.Watch || w.leased()) {
+			following = true
+			w.watching.Go(func() { w.follow(ctx) })
+		}
 		timer := time.NewTimer(time.Until(w.next))
 		expired := timer.C
 		if !w.busy() {
@@ -130,6 +132,14 @@ func (w *watcher) plan(live int, changed bool) {
 // busy reports whether there is a job that may change.
 func (w *watcher) busy() (yes bool) {
 	w.view(func(st *RunState) { yes = slices.ContainsFunc(st.Jobs, (*JobState).Live) })
+	return yes
+}
+
+// leased reports whether there is a job that ends when the run is not heard of.
+func (w *watcher) leased() (yes bool) {
+	w.view(func(st *RunState) {
+		yes = slices.ContainsFunc(st.Jobs, func(j *JobState) bool { return j.Job.Lease > 0 })
+	})
 	return yes
 }
 

@@ -120,7 +120,7 @@ func checkPartition(f []string) (runtime.Finding, bool) {
 	if isDefault {
 		text += ", the default"
 	}
-	text += fmt.Sprintf("; %s nodes, %s idle; time limit %s", clean(nodes[3]), clean(nodes[1]), clean(f[2]))
+	text += fmt.Sprintf("; %s of %s nodes idle; time limit %s", clean(nodes[1]), clean(nodes[3]), clean(f[2]))
 	if f[3] != "n/a" && f[3] != f[2] {
 		text += ", if not said " + clean(f[3])
 	}

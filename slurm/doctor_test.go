@@ -39,8 +39,8 @@ func TestCheck(t *testing.T) {
 	}
 	const apptainer = `ok apptainer: apptainer version 1.5.3 on the login node; compute nodes may differ
 `
-	const partitions = `ok partition cpu: up, the default; 3 nodes, 2 idle; time limit 2-00:00:00, if not said 30:00
-no partition gpu: down; 4 nodes, 0 idle; time limit infinite (it starts no jobs at the moment)
+	const partitions = `ok partition cpu: up, the default; 2 of 3 nodes idle; time limit 2-00:00:00, if not said 30:00
+no partition gpu: down; 0 of 4 nodes idle; time limit infinite (it starts no jobs at the moment)
 `
 	const accounts = "ok accounts: p1 with QOS normal, high; p2 in partition gpu" +
 		" (`account:` in the target's defaults says which one is charged, if not the default)\n"

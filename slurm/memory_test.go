@@ -159,6 +159,27 @@ func TestEndedWithItsNode(t *testing.T) {
 	}
 }
 
+// So may one that its configuration makes run again after it failed; but squeue had told of the second attempt.
+func TestEarlierAttempt(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		f := newFake(t, sources)
+		put(t, f, "queue", record("7", "RUNNING", "0:0", "1", "100", "200", "n1", "None"))
+		only(t, f, "7")
+		put(t, f, "queue", "")
+		failed := row("7", "FAILED", "1:0", "100", "200", "n2", "50", "0")
+		put(t, f, "accounts", failed)
+		if got, want := only(t, f, "7"), "sacct: accounting does not have its last attempt yet"; got != want {
+			t.Errorf("at first: %q, want %q", got, want)
+		}
+		put(t, f, "accounts", failed+row("7", "COMPLETED", "0:0", "300", "400", "n1", "250", "1"))
+		time.Sleep(firstGap)
+		if got, want := only(t, f, "7"), "sacct: ended completed 0 n1 attempt 1"; got != want {
+			t.Errorf("then: %q, want %q", got, want)
+		}
+	})
+}
+
 // While accounting is down, what squeue says is said, and what only accounting may know is unknown.
 func TestAccountingIsDown(t *testing.T) {
 	t.Parallel()
@@ -213,9 +234,15 @@ func TestAccountingHangs(t *testing.T) {
 			t.Errorf("it took %v", d)
 		}
 		f.conn.(*secondHangs).runs = 0
+		time.Sleep(firstGap)
+		start = time.Now()
+		if _, err := f.Status(t.Context(), "7", "8"); err != nil || time.Since(start) != 2*followLimit {
+			t.Errorf("the next time: %v after %v, want it to have more time", err, time.Since(start))
+		}
+		f.conn.(*secondHangs).runs = 0
+		time.Sleep(2 * firstGap)
 		ctx, cancel := context.WithCancel(t.Context())
 		time.AfterFunc(followLimit/2, cancel)
-		time.Sleep(firstGap)
 		if known, err := f.Status(ctx, "7", "8"); err == nil {
 			t.Errorf("of a query that was cancelled: %v", sayings(known))
 		}

@@ -10,7 +10,7 @@ import (
 )
 
 // captured returns the captured output of a command, by the version of Slurm.
-func captured(t *testing.T, command string) map[string]string {
+func captured(t testing.TB, command string) map[string]string {
 	t.Helper()
 	files, err := filepath.Glob(filepath.Join("..", "testdata", "slurm", "*", command))
 	if err != nil || len(files) < 2 {

@@ -15,7 +15,8 @@ import (
 // sacctStart is how far back sacct looks for a job: numbers are used again. It counts by the cluster's own clock.
 const sacctStart = "now-30days"
 
-// followLimit bounds what is asked after squeue: a database that hangs must not keep back what squeue said.
+// followLimit bounds what is asked after squeue: a database that hangs must not keep back what squeue said for long. One
+// that is slow has more time the next time, up to queryLimit.
 const followLimit = 20 * time.Second
 
 // askShell defines ask, which runs a command, keeps its errors apart from what it prints, and fails if it does.
@@ -137,16 +138,12 @@ func answerOf(replies map[string]reply, key string) answer {
 	return answer{reply: r, errs: replies[key+".err"].out, ok: ok}
 }
 
-// lacks reports whether the command is too old for what it was asked. A squeue that does not know a field says so,
-// leaves it out, and succeeds.
+// lacks reports whether the command is too old for what it was asked.
 func (a answer) lacks() bool {
-	for _, text := range []string{"unrecognized option", "invalid option", "Invalid job format specification",
-		"Invalid field requested"} {
-		if strings.Contains(a.errs, text) {
-			return true
-		}
+	if strings.Contains(a.errs, "Invalid job format specification") {
+		return true // squeue says so, leaves the field out, and succeeds
 	}
-	return false
+	return a.code != 0 && containsAny(a.errs, []string{"unrecognized option", "invalid option", "Invalid field requested"})
 }
 
 // failed returns the error of a query, or nil. Asking again may help unless the command is not what it should be. It
@@ -174,6 +171,7 @@ func (s *Scheduler) failed(program string, a answer) error {
 type plan struct {
 	sacct    []chunk
 	scontrol []runtime.JobID
+	limit    time.Duration // for all of it
 }
 
 // A chunk is the jobs that one sacct is asked for: numbers of one cluster.
@@ -206,7 +204,7 @@ func (s *Scheduler) follow(ctx context.Context, p plan) found {
 	for i, c := range p.sacct {
 		program += fmt.Sprintf("ask sacct.%d %s || return 0\n", i, command(c.cluster, sacctArgs(c.numbers, fewer)...))
 	}
-	replies, err := s.hear(ctx, followLimit, program)
+	replies, err := s.hear(ctx, p.limit, program)
 
 	f := found{sacct: make(map[runtime.JobID]runtime.Status), scontrol: make(map[runtime.JobID]runtime.Status),
 		gone: make(map[runtime.JobID]bool)}
@@ -214,6 +212,9 @@ func (s *Scheduler) follow(ctx context.Context, p plan) found {
 		f.readScontrol(id, answerOf(replies, fmt.Sprintf("job.%d", i)))
 	}
 	for i, c := range p.sacct {
+		if f.accountless {
+			break
+		}
 		a := answerOf(replies, fmt.Sprintf("sacct.%d", i))
 		if !fewer && a.lacks() {
 			s.oldSacct.Store(true)

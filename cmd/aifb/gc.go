@@ -229,7 +229,7 @@ func (g *gc) chooseShared(stored []string) error {
 		g.busy = g.busy || !r.Remove && (len(r.Jobs) > 0 || !g.mayRemove(r))
 	}
 	g.busy = g.busy || len(g.only) > 0 // what the others do is not known
-	for _, run := range stored { // one may have nothing there yet
+	for _, run := range stored {       // one may have nothing there yet
 		_, alive := runOwner(g.files, run)
 		g.busy = g.busy || alive
 	}

@@ -41,7 +41,7 @@ func (c *Conn) countSessions(ctx context.Context) (text string, err error) {
 				}
 			}()
 			for l.takeOne() {
-				s, _, err := l.attempt()
+				s, _, err := l.attempt(nil)
 				if refused(err) {
 					break
 				}
