@@ -29,9 +29,9 @@ func (c *call) deed() runtime.Deed {
 	return runtime.Deed{Key: key, Pos: stack.At(0).Pos.String()}
 }
 
-// refusal returns what a RefusedError is to the call that started the job, and the places of that call; nil if err is
+// refusal returns the places of the call that started the job of a RefusedError, and what that is to it; nil if err is
 // none.
-func (r *run) refusal(err error) (error, []Frame) {
+func (r *run) refusal(err error) ([]Frame, error) {
 	refused := (*runtime.RefusedError)(nil)
 	if !errors.As(err, &refused) {
 		return nil, nil
@@ -40,7 +40,7 @@ func (r *run) refusal(err error) (error, []Frame) {
 	frames := r.loader.frames(r.origins.calls[refused.Deed.Key])
 	r.origins.mu.Unlock()
 	builtin, _, _ := strings.Cut(refused.Deed.Call, "(")
-	return runtime.Faultf(runtime.FaultOf(err), runtime.HintOf(err), "%s: %w", builtin, refused), frames
+	return frames, runtime.Faultf(runtime.FaultOf(err), runtime.HintOf(err), "%s: %w", builtin, refused)
 }
 
 // frames returns the places of a stack in files of recipes, the innermost first.

@@ -203,7 +203,7 @@ func (r *run) locate(ctx context.Context, err error) error {
 		}
 		return errors.Join(all...)
 	}
-	refused, origin := r.refusal(err)
+	origin, refused := r.refusal(err)
 	eval := (*starlark.EvalError)(nil)
 	if !errors.As(err, &eval) {
 		if refused != nil {
