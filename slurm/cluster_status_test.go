@@ -169,7 +169,7 @@ func TestClusterCheck(t *testing.T) {
 	if os.Getenv("AIFB_TEST_DBD") == "no" {
 		want = append(want, "ok accounting: there is none", "ok accounts: not known")
 	} else {
-		want = append(want, "ok accounting: sacct answers", "ok accounts: p200981 with QOS normal\n")
+		want = append(want, "ok accounting: sacct answers", "ok accounts: p200981 with QOS normal, small\n")
 	}
 	if os.Getenv("AIFB_TEST_SUITE") == "sid" {
 		want = append(want, "ok apptainer: apptainer version ")

@@ -47,26 +47,34 @@ type SchedulerTest struct {
 // runtime.Script says. Clauses for which something has to go wrong are skipped.
 func TestScheduler(t *testing.T, test SchedulerTest) {
 	run := rand.Text()
-	for _, clause := range slices.Concat(schedulerClauses, groupClauses, scriptedClauses) {
+	for _, clause := range without(t, aScript, "something has to go wrong: nobody scripts this scheduler") {
 		t.Run(clause.name, func(t *testing.T) {
 			t.Parallel()
-			if clause.needs == aScript {
-				t.Skip("a clause for which something has to go wrong: nobody scripts this scheduler")
-			}
 			clause.run(t, test, run)
 		})
 	}
 }
 
+// without returns the clauses but for those that need something, and says why these are skipped.
+func without(t *testing.T, what need, why string) (clauses []clause) {
+	var skipped []string
+	for _, c := range slices.Concat(schedulerClauses, groupClauses, scriptedClauses) {
+		if c.needs == what {
+			skipped = append(skipped, c.name)
+		} else {
+			clauses = append(clauses, c)
+		}
+	}
+	t.Run("clauses for which "+why, func(t *testing.T) { t.Skip(strings.Join(skipped, ", ")) })
+	return clauses
+}
+
 // TestScripted is TestScheduler for a scheduler over a simulated cluster. Each clause has a cluster of its own, as make
 // makes it, and runs in a bubble of testing/synctest.
 func TestScripted(t *testing.T, make func(t *testing.T, config sim.Config) SchedulerTest) {
-	for _, clause := range slices.Concat(schedulerClauses, groupClauses, scriptedClauses) {
+	for _, clause := range without(t, realJobs, "jobs have to run: those of this scheduler only pretend to") {
 		t.Run(clause.name, func(t *testing.T) {
 			t.Parallel()
-			if clause.needs == realJobs {
-				t.Skip("a clause about what happens on a node: the jobs of this scheduler only pretend to run")
-			}
 			synctest.Test(t, func(t *testing.T) { clause.run(t, make(t, clause.config), "run") })
 		})
 	}
