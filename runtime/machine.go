@@ -154,7 +154,7 @@ func removeRun(ctx context.Context, c Conn, runDir, dir string) error {
 }
 
 // watchProgram prints what jobs write to the directory of events, within a second, and keeps the run's lease, for as
-// long as somebody reads it: a dot every few seconds finds out. Each event is printed once; what is lost with the
+// long as somebody reads it: a dot every two seconds finds out. Each event is printed once; what is lost with the
 // connection, the scheduler still knows.
 const watchProgram = `cd "$1" && mkdir -p .events || exit 1
 echo .
@@ -162,7 +162,7 @@ n=0
 while :; do
 	set -- .events/*
 	if [ -e "$1" ]; then cat "$@" && rm -f "$@" || exit 1; fi
-	if [ $((n % 10)) = 0 ]; then echo . && echo "$$ $n" >.lease || exit 1; fi
+	if [ $((n % 4)) = 0 ]; then echo . && echo "$$ $n" >.lease || exit 1; fi
 	n=$((n + 1))
 	sleep 0.5 2>/dev/null || sleep 1
 done`
@@ -175,7 +175,7 @@ func watchRun(ctx context.Context, c Conn, runDir string, w io.Writer) error {
 	if m, ok := c.(Machine); ok {
 		return m.Watch(ctx, runDir, w)
 	}
-	return c.Run(ctx, Cmd{Args: []string{"/bin/sh", "-c", watchProgram, "sh", runDir}, Stdout: w})
+	return c.Run(ctx, Cmd{Args: []string{"/bin/sh", "-c", watchProgram, "sh", runDir}, Stdout: w, Yields: true})
 }
 
 // keepRun makes the jobs of a run outlive it.

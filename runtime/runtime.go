@@ -51,6 +51,7 @@ type Cmd struct {
 	Stdin  io.Reader // nil is empty
 	Stdout io.Writer // nil discards
 	Stderr io.Writer // nil discards; the last kilobytes are in the ExitError either way
+	Yields bool      // it may be ended, with an error, if another command needs its place where there is only one
 }
 
 // An ExitError reports a command that ran and failed.

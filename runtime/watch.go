@@ -14,6 +14,9 @@ const (
 	// before it counts as lost. It covers the lag of accounting and of shared file systems.
 	lostAfter = 5 * time.Minute
 
+	// goneAfter is the same for a job that the run has cancelled.
+	goneAfter = 15 * time.Second
+
 	// requeueGrace is how long a job that its node failed, and that may be run again, is waited for.
 	requeueGrace = 2 * time.Minute
 
@@ -45,9 +48,6 @@ func (s *Session) watch() {
 		w := s.newWatcher()
 		s.watching.Go(func() { w.run(ctx) })
 		s.watching.Go(func() { (&collector{Session: s, tries: make(map[string]int)}).run(ctx) })
-		if s.Target.Watch {
-			s.watching.Go(func() { w.follow(ctx) })
-		}
 	}
 	s.mu.Unlock()
 	s.nudge()
@@ -63,7 +63,12 @@ func (s *Session) nudge() { notify(s.wake) }
 
 // run looks at the jobs until ctx ends, and not at all while there is nothing to see.
 func (w *watcher) run(ctx context.Context) {
+	following := false
 	for {
+		if !following && (w.Target.Watch || w.leased()) {
+			following = true
+			w.watching.Go(func() { w.follow(ctx) })
+		}
 		timer := time.NewTimer(time.Until(w.next))
 		expired := timer.C
 		if !w.busy() {
@@ -127,6 +132,14 @@ func (w *watcher) plan(live int, changed bool) {
 // busy reports whether there is a job that may change.
 func (w *watcher) busy() (yes bool) {
 	w.view(func(st *RunState) { yes = slices.ContainsFunc(st.Jobs, (*JobState).Live) })
+	return yes
+}
+
+// leased reports whether there is a job that ends when the run is not heard of.
+func (w *watcher) leased() (yes bool) {
+	w.view(func(st *RunState) {
+		yes = slices.ContainsFunc(st.Jobs, func(j *JobState) bool { return j.Job.Lease > 0 })
+	})
 	return yes
 }
 
@@ -262,7 +275,11 @@ func (w *watcher) since(j JobState, d time.Duration) bool {
 // vanished decides on a job of which the scheduler cannot tell: it ended if it said so itself, and it is lost if it has
 // been missing for long and is gone, so that the scheduler will not tell later either.
 func (w *watcher) vanished(j JobState, gone bool) Status {
-	if long := w.since(j, lostAfter); j.Exit != nil || gone && long {
+	patience := lostAfter
+	if j.Stopping {
+		patience = goneAfter
+	}
+	if long := w.since(j, patience); j.Exit != nil || gone && long {
 		return Status{State: Ended, Outcome: Lost, Node: j.Host()}
 	}
 	return Status{}

@@ -398,8 +398,11 @@ var facts = []struct {
 	{"SQUEUE_STATES=no-such squeue --me -h", 1, `Invalid job state specified`},
 }
 
-func checkFacts(t *testing.T, conn runtime.Conn) {
+func checkFacts(t *testing.T, conn runtime.Conn, accounting bool) {
 	for _, fact := range facts {
+		if strings.HasPrefix(fact.command, "sacct") && !accounting {
+			fact.code, fact.out = 1, "^Slurm accounting storage is disabled\n$"
+		}
 		program := "for v in $(env | grep -oE '^(SBATCH|SQUEUE|SACCT|SCANCEL|SINFO|SLURM)_[A-Z_]*'); do unset $v; done\n" +
 			"export SLURM_TIME_FORMAT=%s; { " + fact.command + "; } 2>&1; echo $?"
 		out, err := runtime.Output(t.Context(), conn, "sh", "-c", program)
@@ -416,11 +419,13 @@ func checkFacts(t *testing.T, conn runtime.Conn) {
 
 func TestWorldFacts(t *testing.T) {
 	t.Parallel()
-	inWorld(t, sim.Config{}, func(t *testing.T, w *world, _ *Scheduler) { checkFacts(t, w) })
+	for _, none := range []bool{true, false} {
+		inWorld(t, sim.Config{NoAccounting: none}, func(t *testing.T, w *world, _ *Scheduler) { checkFacts(t, w, !none) })
+	}
 }
 
 func TestClusterFacts(t *testing.T) {
 	t.Parallel()
 	conn, _ := realCluster(t)
-	checkFacts(t, conn)
+	checkFacts(t, conn, os.Getenv("AIFB_TEST_DBD") != "no")
 }

@@ -25,7 +25,7 @@ func doctorCommand(std streams) *cli.Command {
 	return &cli.Command{
 		Name:  "doctor",
 		Usage: "say what a target can do, and what is missing",
-		Description: `It looks at this machine, the connection, the target's directory, its scheduler and its containers, and changes nothing. The
+		Description: `It looks at this machine, the connection, the target's directory, its scheduler and its containers, and leaves all as it is. The
 exit code is 0 if the target is usable, even if something is missing that not every recipe needs, and else 6.`,
 		Flags: []cli.Flag{targetFlag(), storeFlag(), configFlag(), jsonFlag()},
 		Action: atMost(0, func(c *cli.Context) error {
@@ -184,6 +184,9 @@ func checkWritable(dir string) error {
 		dir = filepath.Dir(dir)
 	}
 	f, err := os.CreateTemp(dir, ".aifb-doctor-*")
+	if p := (*fs.PathError)(nil); errors.As(err, &p) {
+		return fmt.Errorf("%s cannot be written to: %w", dir, p.Err)
+	}
 	if err != nil {
 		return err
 	}
@@ -205,8 +208,6 @@ func (d *doctor) checkTarget(ctx context.Context) {
 		for i, f := range c.Check(ctx) {
 			d.findings = append(d.findings, finding{f, i == 0}) // the first is the scheduler itself
 		}
-	} else {
-		d.need("scheduler", "jobs are processes of this machine, which start at once", nil)
 	}
 	if !slices.ContainsFunc(d.findings, func(f finding) bool { return f.Name == "apptainer" }) {
 		d.add(checkApptainer(ctx, d.target.Conn))
@@ -239,12 +240,12 @@ func roundTime(d time.Duration) time.Duration {
 	return d.Round(time.Millisecond)
 }
 
-// workdirProgram prints the directory in which the target's directory is or would be made, whether it is writable, and
-// how many kilobytes are free there.
+// workdirProgram prints whether a directory can be made in the target's directory, or where that would be made, how many
+// kilobytes are free there, and where it is.
 const workdirProgram = `d=$1
 while [ ! -e "$d" ]; do d=$(dirname "$d"); done
 w=no
-if [ -d "$d" ] && [ -w "$d" ] && [ -x "$d" ]; then w=yes; fi
+if mkdir "$d/.aifb-doctor.$$" 2>/dev/null && rmdir "$d/.aifb-doctor.$$"; then w=yes; fi
 free=$(df -Pk "$d" 2>/dev/null | awk 'NR == 2 { print $4 }')
 printf '\naifb-workdir\n%s\n%s\n%s\n' "$w" "${free:--}" "$d"`
 

@@ -27,10 +27,10 @@ const (
 	longLine = 64 << 10
 )
 
-// follow shows what jobs print, from the beginning or the last lines on, until the named job, or the run, has ended and
-// all was read.
-func (l *logs) follow(ctx context.Context, name string) error {
-	f := &follower{logs: l, mux: &mux{w: l.out}, streams: make(map[string]*stream)}
+// follow shows what jobs print, from the beginning or the last lines on, until those of the name, or the run, have ended
+// and all was read. Lines begin with the name of their job, unless only one job is named.
+func (l *logs) follow(ctx context.Context, name string, named int) error {
+	f := &follower{logs: l, mux: &mux{w: l.out, prefixed: name == "" || named > 1}, streams: make(map[string]*stream)}
 	for wait := followMin; ; wait = min(wait*3/2, followMax) {
 		v, err := l.look(ctx) // what ended before what is read now, is read whole
 		if err != nil {
@@ -40,7 +40,6 @@ func (l *logs) follow(ctx context.Context, name string) error {
 		if err != nil {
 			return err
 		}
-		f.mux.prefixed = f.mux.prefixed || len(jobs) > 1
 		grown, err := f.read(ctx, v, jobs)
 		if err = f.report(ctx, err); err != nil {
 			return err

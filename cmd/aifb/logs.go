@@ -44,12 +44,12 @@ without JOB, the run: then also jobs that start later are shown. Ctrl-C leaves.`
 				l := &logs{observer: observer{cfg: cfg, store: store, files: storage.Files(storeURL(c, cfg)), run: st.Run},
 					names: logNames(c.Bool("stdout"), c.Bool("stderr")), tail: c.Int("tail"), out: std.out, err: std.err}
 				defer l.close()
-				if c.Bool("follow") {
-					return left(ctx, l.follow(ctx, c.Args().Get(1)))
-				}
 				jobs, err := selectJobs(st, c.Args().Get(1))
 				if err != nil {
 					return err
+				}
+				if c.Bool("follow") {
+					return left(ctx, l.follow(ctx, c.Args().Get(1), len(jobs)))
 				}
 				return l.print(ctx, st, jobs)
 			})

@@ -120,7 +120,7 @@ var schedulerClauses = []clause{
 	{name: "many", check: checkMany,
 		rule: "Submit takes many jobs, and answers in order; a refused one does not keep the others from running"},
 	{name: "unknown", check: checkUnknown,
-		rule: "a job that the scheduler does not know is not in the map, and to cancel it is no error"},
+		rule: "a job that the scheduler does not know has no state, and to cancel it is no error"},
 	{name: "no ids", check: checkNoIDs,
 		rule: "without ids, Status and Cancel do nothing"},
 	{name: "context", check: checkContext,
@@ -256,8 +256,13 @@ func checkMany(t *schedulerTest) {
 func checkUnknown(t *schedulerTest) {
 	unknown := []runtime.JobID{"", "999999999", "no such job\n'", "-1", "0"}
 	known, err := t.Status(t.Context(), unknown...)
-	if err != nil || len(known) != 0 {
-		t.Errorf("status: %+v, %v", known, err)
+	if err != nil {
+		t.Errorf("status: %v", err)
+	}
+	for id, st := range known {
+		if st.State != runtime.Unknown { // it may say that somebody else may know
+			t.Errorf("the status of %q is %+v", id, st)
+		}
 	}
 	if err := t.Cancel(t.Context(), unknown...); err != nil {
 		t.Errorf("cancel: %v", err)
@@ -472,8 +477,12 @@ func (t *schedulerTest) ended(id runtime.JobID) (st runtime.Status) {
 // waitFor asks until something is so, ever more rarely. A real scheduler has no other clock than the real one.
 func (t *schedulerTest) waitFor(what string, isSo func() bool) {
 	t.Helper()
+	longest := 500 * time.Millisecond
+	if t.Cluster != nil {
+		longest = 5 * time.Second
+	}
 	limit := time.After(jobPatience)
-	for wait := 20 * time.Millisecond; !isSo(); wait = min(wait*3/2, 500*time.Millisecond) {
+	for wait := 20 * time.Millisecond; !isSo(); wait = min(wait*3/2, longest) {
 		select {
 		case <-time.After(wait):
 		case <-limit:

@@ -51,6 +51,9 @@ var scriptedClauses = []clause{
 	{name: "no accounting", check: checkNoAccounting, needs: aScript,
 		rule:   "without accounting, a job that the queue has forgotten is unknown, or has ended as it did",
 		config: sim.Config{MinJobAge: 5 * time.Second, NoAccounting: true}},
+	{name: "unknown without accounting", check: checkUnknown, needs: aScript,
+		rule:   "a job that the scheduler does not know has no state, and to cancel it is no error",
+		config: sim.Config{NoAccounting: true}},
 	{name: "lost job", check: checkLostJob, needs: aScript,
 		rule: "of a job that nobody knows how it ended, nobody says that it did"},
 	{name: "accounting down", check: checkAccountingDown, needs: aScript,
@@ -72,6 +75,8 @@ var scriptedClauses = []clause{
 		config: sim.Config{Nodes: 1, Cores: 1}},
 	{name: "stop", check: checkStop, needs: aScript,
 		rule: "a job that does not want to end is running until it is gone"},
+	{name: "cancel waiting", check: checkCancelWaiting, needs: aScript,
+		rule: "a job that is cancelled before it runs never does, and the others of its group do not mind"},
 	{name: "clock", check: checkFilesOfClock, needs: aScript,
 		rule:   "a cluster whose clock is off runs jobs as any other",
 		config: sim.Config{Skew: -10 * time.Minute}},
@@ -197,7 +202,7 @@ func checkQueryFails(t *schedulerTest) {
 	id := t.submit(job)[0]
 	t.waitFor("a running job", func() bool { return t.status(id).State == runtime.Running })
 	before := t.status(id)
-	const queue, connection = 100, 900
+	const queue, connection = 50, 950
 	t.Cluster.Fault(sim.NoQueue, queue)
 	for failed := range queue + connection {
 		if failed == queue {
@@ -257,7 +262,7 @@ func checkDisconnected(t *schedulerTest) {
 // observe asks for a job's status every now and then until the time is over, and calls see with each.
 func (t *schedulerTest) observe(id runtime.JobID, d time.Duration, see func(runtime.Status)) {
 	t.Helper()
-	const times = 60
+	const times = 40
 	for range times {
 		see(t.status(id))
 		time.Sleep(d / times)
@@ -397,13 +402,13 @@ func checkRequeue(t *schedulerTest) {
 		job.Needs.Requeue = true
 		id := t.submit(job)[0]
 		var last runtime.Status
-		for range 600 {
+		for range 60 {
 			if st := t.status(id); st.State != runtime.Unknown {
 				if last = st; st.State == runtime.Ended {
 					break
 				}
 			}
-			time.Sleep(time.Second)
+			time.Sleep(7 * time.Second)
 		}
 		if last.Outcome != runtime.Failed || last.Code != 5 {
 			t.Errorf("%s: the status is %+v, want that of the second attempt", name, last)
@@ -511,6 +516,36 @@ func checkStop(t *schedulerTest) {
 	}
 }
 
+func checkCancelWaiting(t *schedulerTest) {
+	t.behave("*", sim.Behaviour{Wait: time.Hour, Reason: "Priority"})
+	ids := t.submit(append(t.group("g", 3, "true"), t.job("a", "true"))...)
+	if err := t.Cancel(t.Context(), ids[1], ids[3]); err != nil {
+		t.Fatal(err)
+	}
+	if st := t.ended(ids[3]); st.Outcome != runtime.Cancelled || st.Exited {
+		t.Errorf("the status of the cancelled job is %+v", st)
+	}
+	for range 10 {
+		known, err := t.Status(t.Context(), ids...)
+		if err != nil {
+			t.Fatal(err)
+		}
+		// Slurm keeps no record of such a task of an array.
+		if st := known[ids[1]]; st.State != runtime.Unknown && st.Outcome != runtime.Cancelled {
+			t.Fatalf("the status of the cancelled job of the group is %+v", st)
+		}
+		if known[ids[0]].State != runtime.Pending || known[ids[2]].State != runtime.Pending {
+			t.Fatalf("the statuses of the others are %+v and %+v, want pending", known[ids[0]], known[ids[2]])
+		}
+		time.Sleep(3 * time.Minute)
+	}
+	for _, i := range []int{0, 2} {
+		if st := t.endedWithin(ids[i], 2*time.Hour); st.Outcome != runtime.Completed {
+			t.Errorf("the status of another job is %+v, want completed", st)
+		}
+	}
+}
+
 func checkFilesOfClock(t *schedulerTest) {
 	checkFiles(t)
 	checkRequeue(t)
@@ -524,7 +559,7 @@ func (t *schedulerTest) endedWithin(id runtime.JobID, d time.Duration) (st runti
 	defer cancel()
 	for st = t.status(id); st.State != runtime.Ended; st = t.status(id) {
 		select {
-		case <-time.After(d / 100):
+		case <-time.After(d / 40):
 		case <-ctx.Done():
 			t.Fatalf("the status of job %s is %+v after %v", id, st, d)
 		}

@@ -177,7 +177,7 @@ func TestConfigErrors(t *testing.T) {
 		{"Host a\n\nMatch exec \"true\"\n", "", `config:3: aifb does not decide on Match exec itself`},
 		{"Match host a tagged x", "", `config:1: aifb does not decide on Match tagged itself`},
 		{"Match what ever", "", "Match what itself"},
-		{"Match host", "", "config:1: Match host: what?"},
+		{"Match host", "", "config:1: a Match host without a pattern"},
 		{"Include DIR/other", "\nMatch localnetwork x\n", `other:2: aifb does not decide on Match localnetwork itself`},
 		{"Include DIR/other", "Include DIR/other", ""}, // DIR is replaced in the first file only
 		{"Host b\nInclude DIR/other", "Match exec x", ""},

@@ -190,7 +190,7 @@ func (r *reader) match(args []string) (bool, error) {
 		criterion, negated := strings.CutPrefix(strings.ToLower(criterion), "!")
 		if takesPattern := !slices.Contains([]string{"all", "final", "canonical"}, criterion); takesPattern && !given {
 			if i++; i == len(args) {
-				return false, fmt.Errorf("Match %s: what?", strings.Join(args, " "))
+				return false, fmt.Errorf("a Match %s without a pattern", criterion)
 			}
 			pattern = args[i]
 		}

@@ -1,4 +1,5 @@
-// Package ssh implements runtime.Conn over SSH and SFTP, for the hosts of the user's OpenSSH configuration.
+// Package ssh implements runtime.Conn over SSH and SFTP, for the hosts of the user's OpenSSH configuration, to which it
+// logs in itself or has the system's ssh log in.
 package ssh
 
 import (
@@ -173,9 +174,15 @@ func (c *Conn) Run(ctx context.Context, cmd runtime.Cmd) error {
 func (c *Conn) run(ctx context.Context, line string, cmd runtime.Cmd, out *streams) error {
 	var l *link
 	var s *xssh.Session
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	yield := cancel
+	if !cmd.Yields {
+		yield = nil
+	}
 	err := c.onLink(ctx, func(on *link) (err error) {
 		l = on
-		s, err = l.session(ctx)
+		s, err = l.session(ctx, yield)
 		return err
 	})
 	if err != nil {
@@ -187,8 +194,6 @@ func (c *Conn) run(ctx context.Context, line string, cmd runtime.Cmd, out *strea
 	}
 	ended := make(chan struct{})
 	defer close(ended)
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
 	var pid atomic.Pointer[string]
 	defer context.AfterFunc(ctx, func() { terminate(l, s, &pid, ended) })()
 	out.failed = cancel

@@ -169,6 +169,52 @@ type endless struct{}
 
 func (endless) Read(p []byte) (int, error) { return len(p), nil }
 
+// TestYield is about a server that has one session, and a command that would have it for as long as the run lasts.
+func TestYield(t *testing.T) {
+	t.Parallel()
+	for sessions := 1; sessions <= 2; sessions++ {
+		t.Run(fmt.Sprint(sessions), func(t *testing.T) {
+			t.Parallel()
+			c, s := connect(t, func(s *server) { s.maxSessions = sessions })
+			for range 3 { // it comes back, as the watch of a run does
+				stdin, w := io.Pipe()
+				began, ended := make(chan struct{}), make(chan error, 1)
+				go func() {
+					ended <- c.Run(t.Context(), runtime.Cmd{Args: []string{"/bin/sh", "-c", "echo; exec cat"}, Stdin: stdin, Yields: true,
+						Stdout: calls{sync.OnceFunc(func() { close(began) })}})
+				}()
+				<-began
+				var wg sync.WaitGroup
+				for i := range 5 {
+					wg.Go(func() {
+						name := filepath.Join(t.TempDir(), "file")
+						if out, err := runtime.Output(t.Context(), c, "echo", "hello"); out != "hello\n" || err != nil {
+							t.Errorf("Run %d: %q, %v", i, out, err)
+						}
+						if err := c.Put(t.Context(), name, 0o600, strings.NewReader("text")); err != nil {
+							t.Errorf("Put %d: %v", i, err)
+						}
+						if err := c.Get(t.Context(), name, 0, io.Discard); err != nil {
+							t.Errorf("Get %d: %v", i, err)
+						}
+					})
+				}
+				wg.Wait()
+				w.Close()
+				switch err := <-ended; {
+				case sessions > 1 && err != nil:
+					t.Errorf("it ended with %v", err)
+				case sessions == 1:
+					wantError(t, err, "it gave way to another command", "")
+				}
+			}
+			if s.most > sessions || s.loggedIn() != 1 {
+				t.Errorf("%d sessions at a time, %d logins", s.most, s.loggedIn())
+			}
+		})
+	}
+}
+
 func TestProxyJump(t *testing.T) {
 	t.Parallel()
 	key, public := newKeyFile(t)
@@ -355,7 +401,7 @@ func TestCutPut(t *testing.T) {
 	if runtime.FaultOf(err) != runtime.FaultInfra {
 		t.Errorf("got %v", err)
 	}
-	s.commands.Wait()
+	s.waitIdle()
 	files, err := os.ReadDir(dir)
 	if text, _ := os.ReadFile(name); string(text) != "old" || err != nil || len(files) != 1 {
 		t.Errorf("%d bytes, %v, %v", len(text), files, err)

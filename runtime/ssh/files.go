@@ -101,10 +101,10 @@ func (c *Conn) transfer(ctx context.Context, f func(*filesClient) error) error {
 const sftpTime = 15 * time.Second
 
 func (c *Conn) openFiles(l *link) (*filesClient, error) {
-	if err := l.take(c.ctx, time.Now()); err != nil {
+	if err := l.take(c.ctx, time.Now(), true); err != nil {
 		return nil, err
 	}
-	s, _, err := l.attempt()
+	s, _, err := l.attempt(nil)
 	if refused(err) { // and so SFTP was given up
 		return nil, errNoSFTP
 	}

@@ -20,13 +20,14 @@ type link struct {
 	// Servers bound the sessions that are open at a time (MaxSessions), and do not say how many that is: only that they
 	// refuse another one. A command has one while it runs, and SFTP has one.
 	mu      sync.Mutex
-	taken   int           // sessions that are open or being opened
-	limit   int           // of taken
-	open    int           // sessions that are open
-	most    int           // that were open at a time
-	tried   time.Time     // when a session beyond the limit was last asked for
-	changed time.Time     // when a session was last opened or closed
-	freed   chan struct{} // closed, and replaced, when one is closed
+	taken   int                                       // sessions that are open or being opened
+	limit   int                                       // of taken
+	open    int                                       // sessions that are open
+	most    int                                       // that were open at a time
+	tried   time.Time                                 // when a session beyond the limit was last asked for
+	yields  map[*xssh.Session]context.CancelCauseFunc // ends the commands that yield
+	changed time.Time                                 // when a session was last opened or closed
+	freed   chan struct{}                             // closed, and replaced, when one is closed
 
 	sftp sftpState
 }
@@ -45,6 +46,7 @@ func newLink(client *xssh.Client) *link {
 		limit:   maxSessions,
 		changed: time.Now(),
 		freed:   make(chan struct{}),
+		yields:  make(map[*xssh.Session]context.CancelCauseFunc),
 		sftp:    sftpState{quit: make(chan struct{})},
 	}
 }
@@ -76,14 +78,15 @@ func refused(err error) bool {
 // errGone is why a session can't be had from a link that is lost.
 var errGone = errors.New("connection lost")
 
-// session opens a session, for which it may have to wait until others end. Whoever has it gives it back.
-func (l *link) session(ctx context.Context) (*xssh.Session, error) {
+// session opens a session, for which it may have to wait until others end. Whoever has it gives it back. Yield, if not
+// nil, ends what is done with it, for others that wait.
+func (l *link) session(ctx context.Context, yield context.CancelCauseFunc) (*xssh.Session, error) {
 	began := time.Now()
 	for pause := firstPause; ; pause = min(2*pause, tryAgain) {
-		if err := l.take(ctx, began); err != nil {
+		if err := l.take(ctx, began, yield == nil); err != nil {
 			return nil, err
 		}
-		s, freed, err := l.attempt()
+		s, freed, err := l.attempt(yield)
 		if !refused(err) {
 			return s, err
 		}
@@ -97,7 +100,7 @@ func (l *link) session(ctx context.Context) (*xssh.Session, error) {
 }
 
 // take waits until the limit allows another session, or it is time to try the limit.
-func (l *link) take(ctx context.Context, began time.Time) error {
+func (l *link) take(ctx context.Context, began time.Time, urgent bool) error {
 	for {
 		l.mu.Lock()
 		beyond := l.taken >= l.limit
@@ -107,6 +110,9 @@ func (l *link) take(ctx context.Context, began time.Time) error {
 			}
 			l.mu.Unlock()
 			return nil
+		}
+		if urgent {
+			l.makeRoom()
 		}
 		freed := l.freed
 		l.mu.Unlock()
@@ -120,7 +126,7 @@ func (l *link) take(ctx context.Context, began time.Time) error {
 }
 
 // attempt opens a session for which there was a place. If the server refuses, it learns from that.
-func (l *link) attempt() (s *xssh.Session, freed <-chan struct{}, err error) {
+func (l *link) attempt(yield context.CancelCauseFunc) (s *xssh.Session, freed <-chan struct{}, err error) {
 	s, err = l.NewSession()
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -129,6 +135,9 @@ func (l *link) attempt() (s *xssh.Session, freed <-chan struct{}, err error) {
 		l.most = max(l.most, l.open)
 		l.limit = max(l.limit, l.open)
 		l.changed = time.Now()
+		if yield != nil {
+			l.yields[s] = yield
+		}
 		return s, nil, nil
 	}
 	l.taken--
@@ -137,9 +146,24 @@ func (l *link) attempt() (s *xssh.Session, freed <-chan struct{}, err error) {
 		if l.open > 0 && l.open == l.most {
 			l.limit, l.tried = l.open, time.Now()
 		}
+		if yield == nil {
+			l.makeRoom()
+		}
 		l.sftp.giveUp()
 	}
 	return nil, l.freed, err
+}
+
+// errYielded is why a command that yields has ended.
+var errYielded = errors.New("it gave way to another command: the server allows one session at a time")
+
+// makeRoom ends the commands that yield, if no other could run else. The caller holds the mutex.
+func (l *link) makeRoom() {
+	if l.limit == 1 {
+		for _, yield := range l.yields {
+			yield(runtime.Faultf(runtime.FaultInfra, "", "%w", errYielded))
+		}
+	}
 }
 
 // another opens a session beyond those that are counted, if the server has one to spare within a short time.
@@ -165,6 +189,7 @@ func (l *link) giveBack(s *xssh.Session) {
 	defer l.mu.Unlock()
 	l.taken--
 	l.open--
+	delete(l.yields, s)
 	l.changed = time.Now()
 	close(l.freed)
 	l.freed = make(chan struct{})

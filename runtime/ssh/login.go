@@ -175,7 +175,7 @@ func (a *loginAttempt) unlock(name string, text []byte) (xssh.Signer, error) {
 	}
 	s, err := xssh.ParsePrivateKeyWithPassphrase(text, []byte(passphrase))
 	if err != nil {
-		a.given = runtime.Faultf("", "give the encrypted key to the ssh-agent: ssh-add FILE", "%s: %w", name, err)
+		a.given = runtime.Faultf("", "give the encrypted key to the ssh-agent: ssh-add FILE", "the passphrase of %s: %w", name, err)
 		return nil, a.given
 	}
 	a.asker.unlocked[name] = s

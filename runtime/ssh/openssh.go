@@ -179,12 +179,13 @@ func (m *master) ssh(ctx context.Context, options ...string) (stdout string, err
 func (m *master) explain(ctx context.Context, err error, said []byte) error {
 	text := strings.Join(strings.FieldsFunc(strings.TrimSpace(string(said)), func(r rune) bool { return r == '\n' || r == '\r' }), "; ")
 	hint := fmt.Sprintf("compare with: ssh %s", m.name)
+	exit := (*exec.ExitError)(nil)
 	switch {
 	case errors.Is(err, exec.ErrNotFound):
 		hint = "install OpenSSH's ssh, or leave openssh: away"
 	case ctx.Err() != nil:
 		err = context.Cause(ctx)
-	case text != "":
+	case text != "" && errors.As(err, &exit) && exit.Exited():
 		err = errors.New(runtime.Printable(text))
 	}
 	err = runtime.Faultf(runtime.FaultInfra, hint, "ssh %s: the system's ssh: %w", m.name, err)

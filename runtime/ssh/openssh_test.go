@@ -47,7 +47,7 @@ func TestOpenSSHLeavesNothing(t *testing.T) {
 	if err := c.Close(); err != nil {
 		t.Error(err)
 	}
-	s.serving.Wait()
+	s.waitIdle()
 	if left, _ := os.ReadDir(dir); len(left) > 0 {
 		t.Errorf("left: %v", left)
 	}

@@ -33,19 +33,20 @@ type server struct {
 	user        xssh.PublicKey // who may log in
 	auth        func(*xssh.ServerConfig)
 	work        sync.WaitGroup
-	serving     sync.WaitGroup // those of work that have a connection
-	commands    sync.WaitGroup // and that run a command
 
-	mu     sync.Mutex
-	conns  map[net.Conn]bool
-	tries  int // to log in
-	logins int // that succeeded
-	most   int // sessions at a time
+	mu      sync.Mutex
+	changed *sync.Cond // one of those below
+	conns   map[net.Conn]bool
+	running int // commands
+	tries   int // to log in
+	logins  int // that succeeded
+	most    int // sessions at a time
 }
 
 // startServer starts a server that lets in whoever has the key.
 func startServer(t *testing.T, user xssh.PublicKey, options ...func(*server)) *server {
 	s := &server{t: t, shell: "/bin/sh", user: user, conns: make(map[net.Conn]bool)}
+	s.changed = sync.NewCond(&s.mu)
 	for _, o := range options {
 		o(s)
 	}
@@ -83,6 +84,23 @@ func (s *server) drop() {
 	}
 }
 
+// count counts a command that starts or ends.
+func (s *server) count(n int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.running += n
+	s.changed.Broadcast()
+}
+
+// waitIdle waits until there is no connection, and no command that outlives its own.
+func (s *server) waitIdle() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for len(s.conns) > 0 || s.running > 0 {
+		s.changed.Wait()
+	}
+}
+
 func (s *server) loggedIn() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -103,8 +121,6 @@ func (s *server) knownHosts() string {
 }
 
 func (s *server) serve(conn net.Conn) {
-	s.serving.Add(1)
-	defer s.serving.Done()
 	s.mu.Lock()
 	s.conns[conn] = true
 	s.mu.Unlock()
@@ -112,6 +128,7 @@ func (s *server) serve(conn net.Conn) {
 		conn.Close()
 		s.mu.Lock()
 		delete(s.conns, conn)
+		s.changed.Broadcast()
 		s.mu.Unlock()
 	}()
 	conf := &xssh.ServerConfig{PublicKeyCallback: func(_ xssh.ConnMetadata, key xssh.PublicKey) (*xssh.Permissions, error) {
@@ -223,8 +240,8 @@ func (s *server) session(nc xssh.NewChannel) {
 
 // exec runs a command, to which the client may send signals, as the leader of a process group.
 func (s *server) exec(ch xssh.Channel, requests <-chan *xssh.Request, line string) {
-	s.commands.Add(1)
-	defer s.commands.Done()
+	s.count(1)
+	defer s.count(-1)
 	cmd := exec.Command(s.shell, "-c", line)
 	cmd.Stdout, cmd.Stderr = ch, ch.Stderr()
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}

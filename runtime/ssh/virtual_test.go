@@ -76,6 +76,13 @@ func (s *virtualServer) dial(context.Context, string, string) (net.Conn, error) 
 	return looksLikeTCP{near}, nil
 }
 
+// goDead has the network swallow everything of the first connection.
+func (s *virtualServer) goDead() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	close(s.conns[0].shut)
+}
+
 // looksLikeTCP has an address that a host key can be of.
 type looksLikeTCP struct{ net.Conn }
 
@@ -201,7 +208,7 @@ func TestPollerBacksOff(t *testing.T) {
 // TestDeadPeer has the network swallow everything while a command runs that nobody waits for by a deadline.
 func TestDeadPeer(t *testing.T) {
 	virtually(t, 10, func(t *testing.T, c *Conn, s *virtualServer) {
-		time.AfterFunc(10*time.Minute, func() { close(s.conns[0].shut) })
+		time.AfterFunc(10*time.Minute, s.goDead)
 		start := time.Now()
 		err := c.Run(t.Context(), endless)
 		if runtime.FaultOf(err) != runtime.FaultInfra || !strings.Contains(err.Error(), "connection lost: nothing heard from the server for 45s") {
