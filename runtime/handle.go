@@ -66,7 +66,7 @@ func (h *Handle) String() string {
 func (j *JobState) String() string {
 	switch {
 	case j.Refused != nil:
-		return "refused"
+		return "refused (" + j.Refused.Error + ")"
 	case j.Status.State == Ended:
 		text := describeEnd(j.Status)
 		if took := j.Status.End.Sub(j.Status.Start); took > 0 && !j.Status.Start.IsZero() {

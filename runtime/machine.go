@@ -36,6 +36,16 @@ func probeHome(ctx context.Context, t Target) (*home, error) {
 	return h, nil
 }
 
+// Host contacts a target, and returns the user's home directory there, and the operating system and the architecture as
+// GOOS and GOARCH name them.
+func Host(ctx context.Context, t Target) (home, os, arch string, err error) {
+	h, err := probeHome(ctx, t)
+	if err != nil {
+		return "", "", "", err
+	}
+	return h.user, h.os, h.arch, nil
+}
+
 func parseProbe(out string) (*home, error) {
 	_, answer, _ := strings.Cut(out, "\naifb-probe\n")
 	lines := strings.Split(strings.TrimSuffix(answer, "\n"), "\n")
@@ -144,7 +154,7 @@ func removeRun(ctx context.Context, c Conn, runDir, dir string) error {
 }
 
 // watchProgram prints what jobs write to the directory of events, within a second, and keeps the run's lease, for as
-// long as somebody reads it: a dot every few seconds finds out. Each event is printed once; what is lost with the
+// long as somebody reads it: a dot every two seconds finds out. Each event is printed once; what is lost with the
 // connection, the scheduler still knows.
 const watchProgram = `cd "$1" && mkdir -p .events || exit 1
 echo .
@@ -152,7 +162,7 @@ n=0
 while :; do
 	set -- .events/*
 	if [ -e "$1" ]; then cat "$@" && rm -f "$@" || exit 1; fi
-	if [ $((n % 10)) = 0 ]; then echo . && echo "$$ $n" >.lease || exit 1; fi
+	if [ $((n % 4)) = 0 ]; then echo . && echo "$$ $n" >.lease || exit 1; fi
 	n=$((n + 1))
 	sleep 0.5 2>/dev/null || sleep 1
 done`
@@ -165,7 +175,7 @@ func watchRun(ctx context.Context, c Conn, runDir string, w io.Writer) error {
 	if m, ok := c.(Machine); ok {
 		return m.Watch(ctx, runDir, w)
 	}
-	return c.Run(ctx, Cmd{Args: []string{"/bin/sh", "-c", watchProgram, "sh", runDir}, Stdout: w})
+	return c.Run(ctx, Cmd{Args: []string{"/bin/sh", "-c", watchProgram, "sh", runDir}, Stdout: w, Yields: true})
 }
 
 // keepRun makes the jobs of a run outlive it.

@@ -51,6 +51,7 @@ type Cmd struct {
 	Stdin  io.Reader // nil is empty
 	Stdout io.Writer // nil discards
 	Stderr io.Writer // nil discards; the last kilobytes are in the ExitError either way
+	Yields bool      // it may be ended, with an error, if another command needs its place where there is only one
 }
 
 // An ExitError reports a command that ran and failed.
@@ -79,7 +80,8 @@ type Scheduler interface {
 	Submit(ctx context.Context, jobs ...Job) ([]Submission, error)
 
 	// Status returns what is known of the jobs, by one query however many they are. A job that the scheduler does
-	// not know, not yet or not any more, is not in the map. An error says nothing about any job.
+	// not know, not yet or not any more, is not in the map. One of which it may tell later, because a part of it is
+	// down or behind, is there as Unknown, with the reason. An error says nothing about any job.
 	Status(ctx context.Context, ids ...JobID) (map[JobID]Status, error)
 
 	// Cancel ends the jobs and all their processes. Cancelling an ended or unknown job is no error.
@@ -219,7 +221,7 @@ type Status struct {
 type State string
 
 const (
-	Unknown State = "" // the scheduler has not heard of it, or not yet
+	Unknown State = "" // nobody can tell, not yet or not at the moment
 	Pending State = "pending"
 	Running State = "running" // until its outcome is known, also while it is ending
 	Ended   State = "ended"

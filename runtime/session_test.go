@@ -58,8 +58,9 @@ type play struct {
 	code    int
 	stdout  string
 	stderr  string
-	silent  bool // it leaves no exit.json, as after a power cut
-	gone    bool // the scheduler forgets it when it ends
+	silent  bool          // it leaves no exit.json, as after a power cut
+	gone    bool          // the scheduler forgets it when it ends
+	unsure  time.Duration // after its end, before the scheduler can tell
 	refuse  error
 }
 
@@ -117,7 +118,9 @@ func (c *cluster) Status(_ context.Context, ids ...runtime.JobID) (map[runtime.J
 		j := c.jobs[id]
 		st := j.status()
 		j.write(st)
-		if !j.gone || st.State != runtime.Ended {
+		if end := j.submitted.Add(j.queue + j.run); st.State == runtime.Ended && time.Since(end) < j.unsure && j.unsure > 0 {
+			known[id] = runtime.Status{State: runtime.Unknown, Reason: "accounting is down"}
+		} else if !j.gone || st.State != runtime.Ended {
 			known[id] = st
 		}
 	}
@@ -344,6 +347,10 @@ func TestSessionOutcomes(t *testing.T) {
 		{"forgotten, its own word", play{run: time.Second, gone: true, outcome: runtime.Completed}, runtime.Completed, ""},
 		{"forgotten, its own bad word", play{run: time.Second, gone: true, code: 7}, runtime.Failed, "failed with exit code 7"},
 		{"lost", play{run: time.Second, gone: true, silent: true}, runtime.Lost, "is lost"},
+		{"unsure for long", play{run: time.Second, unsure: time.Hour, silent: true, outcome: runtime.OutOfMemory},
+			runtime.OutOfMemory, "ran out of memory"},
+		{"unsure for long, and forgotten", play{run: time.Second, unsure: time.Hour, silent: true, gone: true}, runtime.Lost, "is lost"},
+		{"unsure for long, its own word", play{run: time.Second, unsure: 1000 * time.Hour, code: 7}, runtime.Failed, "failed with exit code 7"},
 		{"no outcome", play{run: time.Second, silent: true}, runtime.Lost, "is lost"},
 	} {
 		t.Run(test.name, func(t *testing.T) {

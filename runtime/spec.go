@@ -66,6 +66,9 @@ func (r Ready) String() string {
 // defaultLimit is the time limit of a job that says none, so that nothing survives its run for ever.
 const defaultLimit = time.Hour
 
+// minLease is the shortest lease: the run renews it every two seconds.
+const minLease = 10 * time.Second
+
 var (
 	nameForm = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$`)
 	envForm  = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
@@ -90,6 +93,9 @@ func (s *JobSpec) validate() error {
 		if n < 0 {
 			bad("%s: %d is negative", field, n)
 		}
+	}
+	if s.Lease < 0 || s.Lease > 0 && s.Lease < minLease {
+		bad("lease: %v is less than %v, the least that a slow file system allows", s.Lease, minLease)
 	}
 	for field, texts := range s.texts() {
 		for _, text := range texts {

@@ -90,7 +90,7 @@ func (s *Session) stage(ctx context.Context, h *home) (string, error) {
 		return "", fmt.Errorf("stage aifb: %w", err)
 	}
 	defer f.Close()
-	if err := checkStatic(f, h); err != nil {
+	if err := CheckStatic(f, h.os); err != nil {
 		return "", fmt.Errorf("stage aifb: %s: %w", local, err)
 	}
 	dir, err := StagedDir(f)
@@ -123,9 +123,9 @@ func StagedDir(r io.Reader) (string, error) {
 	return path.Join("bin", hex.EncodeToString(hash.Sum(nil)[:8])), nil
 }
 
-// checkStatic refuses a Linux binary that needs the C library of this machine, which the target may not have.
-func checkStatic(f io.ReaderAt, h *home) error {
-	if h.os != "linux" {
+// CheckStatic refuses a Linux binary that needs the C library of this machine, which the target may not have.
+func CheckStatic(f io.ReaderAt, os string) error {
+	if os != "linux" {
 		return nil
 	}
 	exe, err := elf.NewFile(f)

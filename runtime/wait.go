@@ -177,6 +177,9 @@ func (s *Session) explain(ctx context.Context, err error) error {
 		return j.Collected != nil, nil
 	})
 	job.Log = lastLines(s.localDir(j.Job), logLines)
+	if job.Log == "" && j.Exit == nil && j.Status.Outcome == Failed {
+		return Faultf(FaultRun, "it could not write how it ended: is the disk of its workdir full, or a quota used up?", "%w", err)
+	}
 	return Faultf(FaultRun, fmt.Sprintf("see all of it with: aifb logs %s %s", s.Run, job.Name), "%w", err)
 }
 

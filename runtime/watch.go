@@ -14,6 +14,9 @@ const (
 	// before it counts as lost. It covers the lag of accounting and of shared file systems.
 	lostAfter = 5 * time.Minute
 
+	// goneAfter is the same for a job that the run has cancelled.
+	goneAfter = 15 * time.Second
+
 	// requeueGrace is how long a job that its node failed, and that may be run again, is waited for.
 	requeueGrace = 2 * time.Minute
 
@@ -45,9 +48,6 @@ func (s *Session) watch() {
 		w := s.newWatcher()
 		s.watching.Go(func() { w.run(ctx) })
 		s.watching.Go(func() { (&collector{Session: s, tries: make(map[string]int)}).run(ctx) })
-		if s.Target.Watch {
-			s.watching.Go(func() { w.follow(ctx) })
-		}
 	}
 	s.mu.Unlock()
 	s.nudge()
@@ -63,7 +63,12 @@ func (s *Session) nudge() { notify(s.wake) }
 
 // run looks at the jobs until ctx ends, and not at all while there is nothing to see.
 func (w *watcher) run(ctx context.Context) {
+	following := false
 	for {
+		if !following && (w.Target.Watch || w.leased()) {
+			following = true
+			w.watching.Go(func() { w.follow(ctx) })
+		}
 		timer := time.NewTimer(time.Until(w.next))
 		expired := timer.C
 		if !w.busy() {
@@ -130,6 +135,14 @@ func (w *watcher) busy() (yes bool) {
 	return yes
 }
 
+// leased reports whether there is a job that ends when the run is not heard of.
+func (w *watcher) leased() (yes bool) {
+	w.view(func(st *RunState) {
+		yes = slices.ContainsFunc(st.Jobs, func(j *JobState) bool { return j.Job.Lease > 0 })
+	})
+	return yes
+}
+
 // poll asks the scheduler once, and stores what changed.
 func (w *watcher) poll(ctx context.Context) {
 	var live []JobState
@@ -188,11 +201,11 @@ func (s *Session) store(ctx context.Context, recs ...Record) { s.append(ctx, rec
 func (w *watcher) readJobFiles(ctx context.Context, live []JobState, known map[JobID]Status) (map[string][]byte, error) {
 	var names []string
 	for _, j := range live {
-		st, ok := known[j.ID]
+		st := known[j.ID]
 		if j.Started == nil && st.State != Pending {
 			names = append(names, path.Join(j.Job.Dir, FileStart))
 		}
-		if j.Exit == nil && (!ok || st.State == Ended) {
+		if j.Exit == nil && (st.State == Unknown || st.State == Ended) {
 			names = append(names, path.Join(j.Job.Dir, FileExit))
 		}
 	}
@@ -214,7 +227,7 @@ func (w *watcher) changes(j JobState, known map[JobID]Status, files map[string][
 	st, ok := known[j.ID]
 	switch {
 	case !ok || st.State == Unknown:
-		st = w.vanished(j)
+		st = w.vanished(j, !ok)
 	case st.State == Pending && j.Started != nil && !j.Job.Needs.Requeue: // the answer is older than the job's word
 		return recs
 	case st.State == Ended && j.Job.Needs.Requeue && infrastructure(st.Outcome):
@@ -259,10 +272,14 @@ func (w *watcher) since(j JobState, d time.Duration) bool {
 	return time.Since(since) >= d
 }
 
-// vanished decides on a job that the scheduler does not know: it ended if it said so itself, and it is lost if it has
-// been missing for long.
-func (w *watcher) vanished(j JobState) Status {
-	if j.Exit != nil || w.since(j, lostAfter) {
+// vanished decides on a job of which the scheduler cannot tell: it ended if it said so itself, and it is lost if it has
+// been missing for long and is gone, so that the scheduler will not tell later either.
+func (w *watcher) vanished(j JobState, gone bool) Status {
+	patience := lostAfter
+	if j.Stopping {
+		patience = goneAfter
+	}
+	if long := w.since(j, patience); j.Exit != nil || gone && long {
 		return Status{State: Ended, Outcome: Lost, Node: j.Host()}
 	}
 	return Status{}

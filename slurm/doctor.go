@@ -24,10 +24,10 @@ ask sacct sacct -X -n -P --starttime=now-1minutes -o JobID
 
 // Check implements runtime.Checker.
 func (s *Scheduler) Check(ctx context.Context) []runtime.Finding {
-	replies, err := s.ask(ctx, queryLimit, queryHead+askShell+probeProgram+checkProgram)
+	replies, err := s.hear(ctx, queryLimit, queryHead+askShell+probeProgram+checkProgram)
 	version := answerOf(replies, "version")
 	if err == nil || version.ok {
-		err = version.error("sbatch", s.name)
+		err = s.failed("sbatch", version)
 	}
 	if err != nil {
 		return []runtime.Finding{{Name: "slurm", Text: err.Error(), Hint: runtime.HintOf(err)}}
@@ -120,7 +120,7 @@ func checkPartition(f []string) (runtime.Finding, bool) {
 	if isDefault {
 		text += ", the default"
 	}
-	text += fmt.Sprintf("; %s nodes, %s idle; time limit %s", clean(nodes[3]), clean(nodes[1]), clean(f[2]))
+	text += fmt.Sprintf("; %s of %s nodes idle; time limit %s", clean(nodes[1]), clean(nodes[3]), clean(f[2]))
 	if f[3] != "n/a" && f[3] != f[2] {
 		text += ", if not said " + clean(f[3])
 	}

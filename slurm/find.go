@@ -11,7 +11,7 @@ import (
 
 // findProgram asks for the numbers and names of the user's jobs, those that squeue still has and those of the last day.
 var findProgram = queryHead + "export SLURM_BITSTR_LEN=0\n" +
-	"try squeue " + runtime.Quote("squeue", "--me", "-h", "-r", "-t", "all", "-o", "%i"+separator+"%j") + "\n" +
+	"try squeue " + runtime.Quote("squeue", "--me", "-a", "-h", "-r", "-t", "all", "-o", "%i"+separator+"%j") + "\n" +
 	"try sacct " + runtime.Quote("sacct", "-X", "-P", "-n", "--delimiter="+separator, "-o", "JobID,JobName",
 	"--starttime=now-1days") + "\n"
 

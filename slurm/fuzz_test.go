@@ -10,7 +10,7 @@ import (
 )
 
 // ends are the words that say that a job has ended.
-const ends = `COMPLETED|FAILED|CANCELLED( by [^\x1f\n]*| [^\x1f\n]*)?|TIMEOUT|DEADLINE|OUT_OF_MEMORY|PREEMPTED|NODE_FAIL|BOOT_FAIL`
+const ends = `COMPLETED|FAILED|CANCELLED( by [^\x1f\n]*)?|TIMEOUT|DEADLINE|OUT_OF_MEMORY|PREEMPTED|NODE_FAIL|BOOT_FAIL`
 
 // checkStatus checks what a parser made of something. Only a word that says so, in the place of the job's state, ends it.
 func checkStatus(t *testing.T, out, id string, st runtime.Status, saysEnd string) {
@@ -29,6 +29,9 @@ func checkStatus(t *testing.T, out, id string, st runtime.Status, saysEnd string
 }
 
 func FuzzSqueue(f *testing.F) {
+	for _, out := range captured(f, "squeue") {
+		f.Add(out)
+	}
 	f.Add(record("7", "RUNNING", "0:0", "0", "1", "2", "n[1-2]", "None"))
 	f.Add("CLUSTER: x\n" + record("7_1", "CANCELLED", "0:15", "3", "1", "2", "n[1-2]", "a\x1fb\nc"))
 	f.Add(record("7", "COMPLETED", "9999999999999999999", "-1", "-1", "x", "[[[", ""))
@@ -43,6 +46,9 @@ func FuzzSqueue(f *testing.F) {
 }
 
 func FuzzSacct(f *testing.F) {
+	for _, out := range captured(f, "sacct") {
+		f.Add(out)
+	}
 	f.Add(row("7", "CANCELLED by 1", "0:15", "1", "2", "n[1-2]", "3"))
 	f.Add(row("7", "NODE_FAIL", "0:0", "1", "2", "n1", "3", "0") + row("7", "RUNNING", "0:0", "1", "2", "n1", "4", "1"))
 	f.Add(row("100_7", "COMPLETED", "300:300", "-1", "x", "]", ""))
@@ -64,6 +70,11 @@ func FuzzSacct(f *testing.F) {
 }
 
 func FuzzScontrol(f *testing.F) {
+	for _, out := range captured(f, "scontrol") {
+		_, record, _ := strings.Cut(out, "\n")
+		record, _, _ = strings.Cut(record, "\n== ")
+		f.Add(record, value(record, "JobId"))
+	}
 	f.Add("JobId=7 JobName=x\n   JobState=FAILED Reason=None Dependency=(null)\n   Requeue=1 Restarts=0 ExitCode=3:0\n", "7")
 	f.Add("JobId=8 ArrayJobId=7 ArrayTaskId=1 JobName=x\n   JobState=RUNNING Reason=a Dependency= Dependency=(null)\n", "7_1")
 	f.Add("slurm_load_jobs error: Invalid job id specified\n", "7")
@@ -78,6 +89,9 @@ func FuzzScontrol(f *testing.F) {
 }
 
 func FuzzExplain(f *testing.F) {
+	for version, out := range captured(f, "squeue.own") {
+		f.Add(out, captured(f, "squeue.queue")[version])
+	}
 	f.Add(strings.Join([]string{"7", "PENDING", "10", "cpu,gpu", "100", "Priority", terminator}, separator), "8_[1-3]\x1f11\x1fcpu\x1f\x1e")
 	f.Add(strings.Join([]string{"7", "REQUEUE_HOLD", "0", "cpu", "N/A", "a, b\x1fc", terminator}, separator), "9_[1-5:0%3,7-1]\x1f11\x1fcpu\x1f\x1e")
 	f.Add("", "7+1\x1f18446744073709551615\x1fcpu\x1f\x1e8_[0-4294967295]\x1f1\x1fcpu\x1f\x1e")

@@ -120,7 +120,8 @@ func (l *look) program() string {
 // ask writes the questions to Slurm.
 func (l *look) ask(b *strings.Builder) {
 	for i, cluster := range slices.Sorted(maps.Keys(l.names)) {
-		fmt.Fprintf(b, "try squeue.%d %s\n", i, command(cluster, "squeue", "--me", "-h", "-r", "-t", "all", "-o", "%i"+separator+"%j"))
+		fmt.Fprintf(b, "try squeue.%d %s\n", i, command(cluster, "squeue", "--me", "-a", "-h", "-r", "-t", "all",
+			"-o", "%i"+separator+"%j"))
 		if l.memory.isAccountless() {
 			continue
 		}

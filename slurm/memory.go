@@ -22,7 +22,7 @@ const (
 
 	// lag is how far accounting may be behind. For as long it may yet tell how a job ended, from the first answer on
 	// that did not. A job whose node failed or that was preempted may be requeued, without accounting knowing it yet.
-	lag, requeueLag = 5 * time.Minute, 30 * time.Second
+	lag, requeueLag = 6 * time.Minute, 30 * time.Second
 
 	// At most sacctBurst sacct calls may follow each other, and one each sacctEvery on average: 57 in an hour. For each
 	// thousand jobs that are asked for, there may be as many again.
@@ -52,6 +52,7 @@ type memory struct {
 type trace struct {
 	wanted time.Time      // when Status was last asked for it
 	alive  bool           // slurmctld knew it, and that it had not ended
+	before int            // the attempts before the one that was alive
 	tries  int            // how often accounting was asked since slurmctld does not know it
 	next   time.Time      // when to ask
 	behind time.Time      // when accounting first answered, but not how it ended
@@ -88,7 +89,7 @@ func (m *memory) plan(now time.Time, known map[runtime.JobID]runtime.Status, mis
 	slices.SortFunc(due, func(a, b runtime.JobID) int { // who waits for longest comes first
 		return cmp.Or(m.jobs[a].next.Compare(m.jobs[b].next), cmp.Compare(a, b))
 	})
-	var p plan
+	p := plan{limit: min(followLimit<<min(m.downs, 4), queryLimit)}
 	if !m.noAccounts && !now.Before(m.retryAt) {
 		scale := max(1, float64(len(known)+len(missing))/1000)
 		m.fill(now, scale)
@@ -139,7 +140,7 @@ func (m *memory) note(now time.Time, known map[runtime.JobID]runtime.Status, mis
 			delete(m.jobs, id)
 			continue
 		}
-		*m.trace(id) = trace{wanted: now, alive: true}
+		*m.trace(id) = trace{wanted: now, alive: true, before: st.Attempt}
 	}
 	for _, id := range missing {
 		t := m.trace(id)
@@ -234,6 +235,8 @@ func (t *trace) accounted(now time.Time, st runtime.Status) {
 		t.behind = now
 	}
 	switch {
+	case st.State == runtime.Ended && st.Attempt < t.before:
+		t.found = unknown("sacct", "accounting does not have its last attempt yet")
 	case st.State == runtime.Ended && first && (st.Outcome == runtime.NodeFailure || st.Outcome == runtime.Preempted):
 		t.found = unknown("sacct", "accounting may not know yet whether it was requeued after: "+string(st.Outcome))
 		t.next = now.Add(requeueLag)

@@ -106,7 +106,7 @@ func parseScontrol(out, id string) (st runtime.Status, ok bool) {
 			nodes = value(line, "NodeList")
 		}
 	}
-	if number != id || state == "" {
+	if number != id || !isID(id) || state == "" {
 		return runtime.Status{}, false
 	}
 	st = status(state, exit, start, end, nodes, strings.ReplaceAll(reason, ",_", ", "))
@@ -134,7 +134,10 @@ func lastLine(s string) string { return s[strings.LastIndexByte(s, '\n')+1:] }
 
 // status makes a status of what Slurm's commands print of a job.
 func status(state, exit, start, end, nodes, reason string) runtime.Status {
-	word, _, _ := strings.Cut(state, " ") // CANCELLED by 1000
+	word := state
+	if strings.HasPrefix(state, "CANCELLED by ") { // sacct adds by whom
+		word = "CANCELLED"
+	}
 	st := runtime.Status{Node: firstNode(nodes), Reason: clean(reason)}
 	st.State, st.Outcome = meaning(word)
 	if st.Reason == "None" {

@@ -199,7 +199,8 @@ func TestStates(t *testing.T) {
 		checkWord(t, strings.ToLower(base.word), runtime.Unknown, "")
 	}
 	checkWord(t, "CANCELLED by 1000", runtime.Ended, runtime.Cancelled)
-	for _, word := range []string{"?", "", "UNHEARD_OF", "CD", "COMPLETED\x00", "ENDED", "DONE", "None"} {
+	for _, word := range []string{"?", "", "UNHEARD_OF", "CD", "COMPLETED\x00", "ENDED", "DONE", "None",
+		"COMPLETED by 1000", "FAILED 1", "CANCELLED-by 1000"} {
 		checkWord(t, word, runtime.Unknown, "")
 	}
 }

@@ -33,7 +33,11 @@ func TestScript(t *testing.T) {
 		Modules: []string{"Apptainer"}, Setup: []string{"ulimit -n 65536"},
 		Extra: []string{"--mail-type=END", "--comment=two words", "--hold", "--mem-bind=local"},
 	}
-	for name, job := range map[string]runtime.Job{"small": smallJob(), "full": full} {
+	group := smallJob()
+	group.Token, group.Name, group.Dir = group.Token+".7", group.Name+".7", "/scratch/alice's 100% runs/redis.7"
+	group.Group, group.Index, group.Count = "redis", 7, 64
+	group.Needs.Requeue = true
+	for name, job := range map[string]runtime.Job{"small": smallJob(), "full": full, "group": group} {
 		got, err := Script(job)
 		if err != nil {
 			t.Fatal(err)
@@ -102,6 +106,10 @@ func TestScriptInvalid(t *testing.T) {
 		{func(j *runtime.Job) { j.Needs.Extra = []string{"--partition=gpu"} }, `extra: --partition is set by aifb`, "partition="},
 		{func(j *runtime.Job) { j.Needs.Extra = []string{"--part=gpu"} }, `extra: --part is set by aifb`, "partition="},
 		{func(j *runtime.Job) { j.Needs.Extra = []string{"--array=1-9"} }, `extra: --array is set by aifb`, "count="},
+		{func(j *runtime.Job) { j.Needs.Extra = []string{"--requeue"} }, `extra: --requeue is set by aifb`, "requeue="},
+		{func(j *runtime.Job) { j.Needs.Extra = []string{"--quiet"} }, `extra: --quiet is set by aifb`, "id"},
+		{func(j *runtime.Job) { j.Group, j.Index = "redis", 1 },
+			`name: "aifb-20261123-141502-k3f9-redis" in /home/alice/.aifb/runs/r/redis is not number 1 of a group`, ""},
 		{func(j *runtime.Job) { j.Needs.Extra = []string{"--wait"} }, `extra: --wait is set by aifb`, "wait_done"},
 	}
 	for _, test := range tests {

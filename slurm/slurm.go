@@ -125,10 +125,18 @@ type reply struct {
 // jobs are nearly the same, and a laptop's way to its cluster is narrow.
 const smallProgram = 8 << 10
 
-// ask runs a shell program on the login node and returns its replies by their keys, with an error those that had come.
-// The shell reads all of the program before it runs any: of a program that a broken connection cuts short, nothing is
-// run.
+// ask runs a shell program on the login node and returns its replies by their keys. The shell reads all of the program
+// before it runs any: of a program that a broken connection cuts short, nothing is run.
 func (s *Scheduler) ask(ctx context.Context, limit time.Duration, program string) (map[string]reply, error) {
+	replies, err := s.hear(ctx, limit, program)
+	if err != nil {
+		return nil, err
+	}
+	return replies, nil
+}
+
+// hear is ask, but with an error it returns the replies that had come.
+func (s *Scheduler) hear(ctx context.Context, limit time.Duration, program string) (map[string]reply, error) {
 	limited, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	mark := "aifb-" + rand.Text()

@@ -15,7 +15,8 @@ import (
 // sacctStart is how far back sacct looks for a job: numbers are used again. It counts by the cluster's own clock.
 const sacctStart = "now-30days"
 
-// followLimit bounds what is asked after squeue: a database that hangs must not keep back what squeue said.
+// followLimit bounds what is asked after squeue: a database that hangs must not keep back what squeue said for long. One
+// that is slow has more time the next time, up to queryLimit.
 const followLimit = 20 * time.Second
 
 // askShell defines ask, which runs a command, keeps its errors apart from what it prints, and fails if it does.
@@ -114,7 +115,7 @@ func (s *Scheduler) ownJobs(ctx context.Context, clusters, format, lessFormat []
 				s.oldSqueue.Store(true)
 				break
 			}
-			if err := a.error("squeue", s.name); err != nil {
+			if err := s.failed("squeue", a); err != nil {
 				return nil, err
 			}
 			outs[i] = a.out
@@ -137,45 +138,40 @@ func answerOf(replies map[string]reply, key string) answer {
 	return answer{reply: r, errs: replies[key+".err"].out, ok: ok}
 }
 
-// lacks reports whether the command is too old for what it was asked. A squeue that does not know a field says so,
-// leaves it out, and succeeds.
+// lacks reports whether the command is too old for what it was asked.
 func (a answer) lacks() bool {
-	for _, text := range []string{"unrecognized option", "invalid option", "Invalid job format specification",
-		"Invalid field requested"} {
-		if strings.Contains(a.errs, text) {
-			return true
-		}
+	if strings.Contains(a.errs, "Invalid job format specification") {
+		return true // squeue says so, leaves the field out, and succeeds
 	}
-	return false
+	return a.code != 0 && containsAny(a.errs, []string{"unrecognized option", "invalid option", "Invalid field requested"})
 }
 
-// error returns the error of a query that failed, or nil. Asking again may help unless the command is not what it
-// should be. It never says anything of a job.
-func (a answer) error(program, target string) error {
-	e := &runtime.CommandError{Target: target, Command: program, Code: a.code, Output: a.out + a.errs, Class: runtime.Transient}
-	hint := ""
+// failed returns the error of a query, or nil. Asking again may help unless the command is not what it should be. It
+// never says anything of a job.
+func (s *Scheduler) failed(program string, a answer) error {
+	e := &runtime.CommandError{Target: s.name, Command: program, Code: a.code, Output: a.out + a.errs, Class: runtime.Transient}
 	switch {
 	case !a.ok:
-		e.Text = "no answer from " + target
+		e.Text = "no answer from " + s.name
 	case a.lacks():
 		e.Text, e.Class = cleaned(program, a.errs), runtime.Permanent
-		hint = "this version of Slurm is too old"
+		return &runtime.Error{Fault: runtime.FaultInfra, Hint: "this version of Slurm is too old", Err: e}
 	case a.code == 127:
-		e.Text, e.Class = fmt.Sprintf("there is no %s on %s", program, target), runtime.Permanent
-		hint = fmt.Sprintf("is %s a login node of a Slurm cluster? If Slurm needs a module there, load it in the "+
-			"shell's start-up files; without Slurm, set scheduler: local", target)
+		e.Class = runtime.Permanent
+		return s.missing(e)
 	case a.code != 0:
 		e.Text = cmp.Or(cleaned(program, a.errs), cleaned(program, a.out), fmt.Sprintf("exit status %d", a.code))
 	default:
 		return nil
 	}
-	return &runtime.Error{Fault: runtime.FaultInfra, Hint: hint, Err: e}
+	return &runtime.Error{Fault: runtime.FaultInfra, Err: e}
 }
 
 // A plan says of which jobs to ask more.
 type plan struct {
 	sacct    []chunk
 	scontrol []runtime.JobID
+	limit    time.Duration // for all of it
 }
 
 // A chunk is the jobs that one sacct is asked for: numbers of one cluster.
@@ -208,7 +204,7 @@ func (s *Scheduler) follow(ctx context.Context, p plan) found {
 	for i, c := range p.sacct {
 		program += fmt.Sprintf("ask sacct.%d %s || return 0\n", i, command(c.cluster, sacctArgs(c.numbers, fewer)...))
 	}
-	replies, err := s.ask(ctx, followLimit, program)
+	replies, err := s.hear(ctx, p.limit, program)
 
 	f := found{sacct: make(map[runtime.JobID]runtime.Status), scontrol: make(map[runtime.JobID]runtime.Status),
 		gone: make(map[runtime.JobID]bool)}
@@ -216,6 +212,9 @@ func (s *Scheduler) follow(ctx context.Context, p plan) found {
 		f.readScontrol(id, answerOf(replies, fmt.Sprintf("job.%d", i)))
 	}
 	for i, c := range p.sacct {
+		if f.accountless {
+			break
+		}
 		a := answerOf(replies, fmt.Sprintf("sacct.%d", i))
 		if !fewer && a.lacks() {
 			s.oldSacct.Store(true)

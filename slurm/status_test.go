@@ -263,6 +263,26 @@ func TestStatusUnheardOf(t *testing.T) {
 	}
 }
 
+// A task of an array is a job of its own. Accounting has other numbers for them, and calls them what squeue does.
+func TestStatusArrays(t *testing.T) {
+	t.Parallel()
+	f := newFake(t, map[string]string{
+		"squeue": prints(record("100_1", "RUNNING", "0:0", "0", "100", "200", "n1", "None") +
+			record("100_[2-9%2]", "PENDING", "0:0", "0", "N/A", "N/A", "", "JobArrayTaskLimit")),
+		"sacct": prints(row("100_3", "FAILED", "1:0", "100", "200", "n1", "50", "0") +
+			row("100_[4-9%2]", "PENDING", "0:0", "Unknown", "Unknown", "None assigned", "50", "0") +
+			row("104", "COMPLETED", "0:0", "100", "200", "n1", "50", "0")),
+	})
+	known, err := f.Status(t.Context(), "100_1", "100_3", "100_4", "100")
+	want := map[runtime.JobID]string{"100_1": "squeue: running n1", "100_3": "sacct: ended failed 1 n1"}
+	if got := sayings(known); err != nil || !maps.Equal(got, want) {
+		t.Errorf("got %v, %v; want %v", got, err, want)
+	}
+	if calls := f.read("calls"); !strings.Contains(calls, "-j 100,100_3,100_4\n") {
+		t.Errorf("the calls were\n%s", calls)
+	}
+}
+
 // A cluster is named only where sbatch named one.
 func TestClusters(t *testing.T) {
 	t.Parallel()

@@ -111,8 +111,11 @@ const maxDetail = 200
 // why says what a reason for which a job waits means: a class of runtime.Queued, and a text for a person. Slurm may add
 // a detail after a comma, such as the nodes that are down.
 func why(reason string) (class, text string) {
+	if strings.HasPrefix(reason, "Nodes required for job are ") {
+		return resources, "nodes that it needs are down, drained or reserved for jobs of higher priority"
+	}
 	word, detail, _ := strings.Cut(strings.TrimPrefix(reason, "None"), ",")
-	m := motiveOf(strings.TrimSpace(word))
+	m := motiveOf(shorten(strings.TrimSpace(word), maxDetail))
 	if detail = strings.TrimSpace(detail); detail != "" {
 		m.text += ": " + shorten(detail, maxDetail)
 	}

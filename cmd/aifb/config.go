@@ -23,11 +23,13 @@ type config struct {
 	Target  string                  `yaml:"target"`
 	Store   string                  `yaml:"store"`
 	Targets map[string]targetConfig `yaml:"targets"`
+
+	person *person // whom targets may ask; nil: nobody
 }
 
 // A targetConfig is what the config file says of a target.
 type targetConfig struct {
-	SSH       string         `yaml:"ssh"`       // an alias of the OpenSSH config, or user@host:port; empty: this machine
+	SSH       string         `yaml:"ssh"`       // an alias of the OpenSSH config, user@host:port, openssh or openssh:ALIAS; empty: this machine
 	Scheduler string         `yaml:"scheduler"` // slurm or local; empty: slurm if there is SSH
 	WorkDir   string         `yaml:"workdir"`
 	Setup     []string       `yaml:"setup"`
@@ -56,20 +58,21 @@ func configFlag() cli.Flag {
 		DefaultText: "$XDG_CONFIG_HOME/aifb/config.yaml"}
 }
 
+func configFile(c *cli.Context) string {
+	return cmp.Or(c.String("config"), filepath.Join(xdg("XDG_CONFIG_HOME", ".config"), "aifb", "config.yaml"))
+}
+
 // readConfig reads the config file. Only one that the user named has to be there.
 func readConfig(c *cli.Context) (*config, error) {
-	name := c.String("config")
-	if name == "" {
-		name = filepath.Join(xdg("XDG_CONFIG_HOME", ".config"), "aifb", "config.yaml")
-	}
+	name := configFile(c)
 	data, err := os.ReadFile(name)
 	if errors.Is(err, fs.ErrNotExist) && !c.IsSet("config") {
-		return new(config), nil
+		return &config{person: newPerson(c.App)}, nil
 	}
 	if err != nil {
 		return nil, runtime.Faultf(runtime.FaultUsage, "", "config: %w", err)
 	}
-	cfg := new(config)
+	cfg := &config{person: newPerson(c.App)}
 	d := yaml.NewDecoder(bytes.NewReader(data))
 	d.KnownFields(true)
 	if err := d.Decode(cfg); err != nil && err != io.EOF {

@@ -285,7 +285,7 @@ func (f *faulty) sshd() {
 func (f *faulty) network() {
 	f.sweep(10, "client-10: submitted", 1, func() {
 		f.hosts("net", "login", "down")
-		time.Sleep(40 * time.Second)
+		time.Sleep(12 * time.Second) // after 20, Slurm gives the nodes up
 		f.hosts("net", "login", "up")
 	}, "seconds=5")
 }
@@ -365,7 +365,7 @@ wait_done(job("j", command = "head -c 20000000 /dev/zero >$BENCHMARK_OUTPUT_DIR/
 `)
 	p := f.start("exec", "-v", "-t", "small", "full.star")
 	f.ends(p, 4)
-	if want := "No space left on device"; !strings.Contains(p.output(), want) {
+	if want := "is the disk of its workdir full"; !strings.Contains(p.output(), want) { // what the job said had no room either
 		f.Errorf("it does not say %q", want)
 	}
 	f.ssh("head -c 20000000 /dev/zero >/small/big; true")
@@ -410,7 +410,11 @@ func (f *faulty) kill() {
 		p.Process.Kill()
 		<-p.done
 		if p.ProcessState.ExitCode() != 0 && strings.Contains(p.output(), " on cluster") {
-			f.ends(f.start("resume", "-v", "last"), 0)
+			again := f.start("resume", "-v", "last")
+			<-again.done
+			if code := again.ProcessState.ExitCode(); code != 0 && !strings.Contains(again.output(), "has ended") {
+				f.Errorf("resumed, it ends with exit code %d", code)
+			}
 		} else if p.ProcessState.ExitCode() != 0 {
 			f.ends(f.start("exec", "-v", "-t", "cluster", "sweep.star", "n=20", "seconds=0"), 0)
 		}

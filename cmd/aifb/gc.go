@@ -21,12 +21,14 @@ import (
 
 func gcCommand(std streams) *cli.Command {
 	return &cli.Command{
-		Name:  "gc",
-		Usage: "clean up a target: jobs and files that earlier runs left there",
-		Description: `It lists the jobs on the target that are called aifb-RUN-..., and the files in the target's workdir, and asks before it ends and
-removes what belongs to runs that have ended or were left behind. The files of a run that is in the store are brought to
-this machine first. Runs that are under way on this machine are left alone. So are, without --all, those that were kept
-by --keep, and those of which this machine knows nothing: they may be under way on another one, or in another store.`,
+		Name:      "gc",
+		Usage:     "clean up a target: jobs and files that earlier runs left there",
+		ArgsUsage: "[RUN ...]",
+		Description: `It lists the jobs on the target that are called aifb-RUN-..., and the files in the target's workdir, and asks before it
+ends and removes what belongs to runs, or the RUNs named, that have ended or were left behind. The files of a run that is
+in the store are brought to this machine first. Runs that are under way on this machine are left alone. So are, without
+--all, those that were kept by --keep, and those of which this machine knows nothing: they may be under way on another
+one, or in another store.`,
 		Flags: []cli.Flag{targetFlag(), storeFlag(), configFlag(), jsonFlag(),
 			boolFlag("yes", "do not ask", "y"),
 			boolFlag("dry-run", "only list; so it is without a terminal to ask on, unless --yes is given", "n"),
@@ -34,9 +36,14 @@ by --keep, and those of which this machine knows nothing: they may be under way 
 			&cli.DurationFlag{Name: "older", Usage: "only runs that began longer than `DURATION` ago, such as 48h", DefaultText: "any"},
 			boolFlag("bin", "also remove copies of other versions of aifb"),
 			boolFlag("images", "also remove container images")},
-		Action: atMost(0, func(c *cli.Context) error {
+		Action: func(c *cli.Context) error {
 			if c.Duration("older") < 0 {
 				return runtime.Faultf(runtime.FaultUsage, "", "--older %v is not in the past", c.Duration("older"))
+			}
+			for _, id := range c.Args().Slice() {
+				if !runForm.MatchString(id) {
+					return runtime.Faultf(runtime.FaultUsage, "aifb runs lists them", "%q is no whole id of a run", id)
+				}
 			}
 			ctx, done := untilSignal(c.Context)
 			defer done()
@@ -47,13 +54,14 @@ by --keep, and those of which this machine knows nothing: they may be under way 
 				}
 				defer target.Conn.Close()
 				g := gc{ender: ender{std: std, cfg: cfg, store: store, files: storage.Files(storeURL(c, cfg))}, target: target,
-					all: c.Bool("all"), bin: c.Bool("bin"), images: c.Bool("images"), older: c.Duration("older")}
+					all: c.Bool("all"), bin: c.Bool("bin"), images: c.Bool("images"), older: c.Duration("older"),
+					only: c.Args().Slice()}
 				if err := g.survey(ctx); err != nil {
 					return err
 				}
 				return g.run(ctx, c.Bool("json"), c.Bool("yes"), c.Bool("dry-run"))
 			})
-		}),
+		},
 	}
 }
 
@@ -63,6 +71,7 @@ type gc struct {
 	target           runtime.Target
 	all, bin, images bool
 	older            time.Duration
+	only             []string // the ids of runs; empty: all
 
 	left    leavings
 	busy    bool            // there are runs that may use what all share
@@ -128,7 +137,7 @@ func (g *gc) survey(ctx context.Context) error {
 	runs := make(map[string]*leftRun)
 	for _, f := range found {
 		run, name, ok := splitToken(f.Token)
-		if !ok {
+		if !ok || !g.isMeant(run) {
 			continue // not one of ours, for all we know
 		}
 		r := g.leftRun(runs, run)
@@ -137,7 +146,7 @@ func (g *gc) survey(ctx context.Context) error {
 	}
 	for _, f := range files {
 		switch kind, name, _ := strings.Cut(f.Name, "/"); {
-		case kind == "runs" && runForm.MatchString(name):
+		case kind == "runs" && runForm.MatchString(name) && g.isMeant(name):
 			r := g.leftRun(runs, name)
 			r.Bytes, r.Kept = &f.Bytes, f.kept
 		case kind == "bin":
@@ -148,6 +157,9 @@ func (g *gc) survey(ctx context.Context) error {
 	}
 	return g.choose(ctx)
 }
+
+// isMeant reports whether a run is one of those that are named, if any are.
+func (g *gc) isMeant(run string) bool { return len(g.only) == 0 || slices.Contains(g.only, run) }
 
 // leftRun returns the run of that id, which it adds if need be.
 func (g *gc) leftRun(runs map[string]*leftRun, id string) *leftRun {
@@ -216,7 +228,8 @@ func (g *gc) chooseShared(stored []string) error {
 	for _, r := range g.left.Runs {
 		g.busy = g.busy || !r.Remove && (len(r.Jobs) > 0 || !g.mayRemove(r))
 	}
-	for _, run := range stored { // one may have nothing there yet
+	g.busy = g.busy || len(g.only) > 0 // what the others do is not known
+	for _, run := range stored {       // one may have nothing there yet
 		_, alive := runOwner(g.files, run)
 		g.busy = g.busy || alive
 	}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -25,9 +26,9 @@ type lineReader interface {
 var errAborted = liner.ErrPromptAborted
 
 // openLines returns how to read a line: on a terminal with editing and a history that is kept, else as it comes.
-func openLines(std streams) (lineReader, error) {
-	if isTerminal(std.in) && isTerminal(std.out) {
-		return openTerminal(std)
+func openLines(std streams, p *person) (lineReader, error) {
+	if p != nil && isTerminal(std.out) {
+		return openTerminal(std, p)
 	}
 	return pipe{bufio.NewReader(std.in)}, nil
 }
@@ -50,13 +51,14 @@ func (p pipe) read(bool) (string, error) {
 // interrupted, and whatever ends the program leaves the terminal usable.
 type terminal struct {
 	std             streams
+	person          *person
 	editor          *liner.State
 	normal, editing liner.ModeApplier
 	history         string // the file
 }
 
-func openTerminal(std streams) (*terminal, error) {
-	t := &terminal{std: std, history: filepath.Join(xdg("XDG_STATE_HOME", ".local/state"), "aifb", "history")}
+func openTerminal(std streams, p *person) (*terminal, error) {
+	t := &terminal{std: std, person: p, history: filepath.Join(xdg("XDG_STATE_HOME", ".local/state"), "aifb", "history")}
 	var err1, err2 error
 	t.normal, err1 = liner.TerminalMode()
 	t.editor = liner.NewLiner()
@@ -79,6 +81,11 @@ func (t *terminal) read(first bool) (string, error) {
 	if first {
 		prompt = ">>> "
 	}
+	release, err := t.person.take(context.Background()) // whoever asks something is answered first
+	if err != nil {
+		return "", err
+	}
+	defer release()
 	t.editing.ApplyMode()
 	defer t.normal.ApplyMode()
 	line, err := t.editor.Prompt(prompt)

@@ -89,22 +89,33 @@ func runOwner(files, run string) (pid int, alive bool) {
 		return 0, false
 	}
 	defer f.Close()
-	locked := syscall.Flock(int(f.Fd()), syscall.LOCK_SH|syscall.LOCK_NB)
-	alive = errors.Is(locked, syscall.EWOULDBLOCK)
-	text := make([]byte, 512)
-	n, _ := f.Read(text)
-	var host string
-	if n, err := fmt.Sscanf(string(text[:n]), "%d %s", &pid, &host); n != 2 || err != nil {
-		return 0, alive // its process is just about to say so
+	for begin := time.Now(); ; time.Sleep(lockWait / 20) {
+		err := syscall.Flock(int(f.Fd()), syscall.LOCK_SH|syscall.LOCK_NB)
+		alive = errors.Is(err, syscall.EWOULDBLOCK)
+		pid, host := readLock(f)
+		switch {
+		case host != "" && host != hostName():
+			return 0, true
+		case err != nil && !alive: // there are no locks
+			return pid, exists(pid)
+		case !alive || exists(pid):
+			return pid, alive
+		case time.Since(begin) >= lockWait: // else, who has it is just about to say so
+			return 0, true
+		}
 	}
-	if host != hostName() {
-		return 0, true
-	}
-	if locked != nil && !alive { // there are no locks
-		alive = pid > 0 && syscall.Kill(pid, 0) == nil
-	}
-	return pid, alive
 }
+
+// readLock returns what a lock file says.
+func readLock(f *os.File) (pid int, host string) {
+	text := make([]byte, 512)
+	n, _ := f.ReadAt(text, 0)
+	fmt.Sscanf(string(text[:n]), "%d %s", &pid, &host)
+	return pid, host
+}
+
+// exists reports whether there is a process.
+func exists(pid int) bool { return pid > 0 && !errors.Is(syscall.Kill(pid, 0), syscall.ESRCH) }
 
 // hostName is the name of this machine, as one word.
 func hostName() string {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"errors"
 	"io"
 	"os"
@@ -22,10 +23,14 @@ type output struct {
 
 	mu     sync.Mutex
 	err    error
-	unread func() // told that nobody reads any more; may be nil
+	unread func()        // told that nobody reads any more; may be nil
+	held   *bytes.Buffer // what is to be written later; nil: nothing is held back
 }
 
 func (o *output) Write(p []byte) (int, error) {
+	if o.keep(p) {
+		return len(p), nil
+	}
 	n, err := o.w.Write(p)
 	if err == nil {
 		return n, nil
@@ -40,6 +45,33 @@ func (o *output) Write(p []byte) (int, error) {
 		unread()
 	}
 	return n, err
+}
+
+// hold keeps back what is written, until release.
+func (o *output) hold() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.held = new(bytes.Buffer)
+}
+
+// keep reports whether it has kept p back.
+func (o *output) keep(p []byte) bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.held != nil {
+		o.held.Write(p)
+	}
+	return o.held != nil
+}
+
+func (o *output) release() {
+	o.mu.Lock()
+	held := o.held
+	o.held = nil
+	o.mu.Unlock()
+	if held.Len() > 0 {
+		o.Write(held.Bytes()) // which remembers its error
+	}
 }
 
 // onUnread has f called whenever a write finds that nobody reads any more.

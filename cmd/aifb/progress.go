@@ -56,8 +56,8 @@ func (p *progress) describe(kind runtime.Kind, j *runtime.JobState) string {
 	switch kind {
 	case runtime.KindJobSubmitted:
 		return "submitted as job " + string(j.ID)
-	case runtime.KindJobRefused:
-		return "refused"
+	case runtime.KindJobHeld, runtime.KindJobRefused:
+		return j.String()
 	case runtime.KindJobStarted: // what the scheduler says comes later
 		running := *j
 		running.Status = runtime.Status{State: runtime.Running}

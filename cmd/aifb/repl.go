@@ -29,7 +29,7 @@ leaves, which cancels the jobs that still run, unless --keep is given.`,
 			}
 			start := runtime.RunStart{Recipe: "(repl)", Target: targetName(c, cfg, "")}
 			return withSession(c, std, cfg, start, "", func(ctx context.Context, s *runtime.Session, caught *signals) error {
-				lines, err := openLines(std)
+				lines, err := openLines(std, cfg.person)
 				if err != nil {
 					return err
 				}

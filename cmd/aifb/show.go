@@ -47,17 +47,21 @@ type jobSummary struct {
 	Files  string         `json:"files,omitempty"`
 }
 
+func summarizeJob(j *runtime.JobState) jobSummary {
+	s := jobSummary{Name: j.Job.Name, Role: j.Role, ID: j.ID, Host: j.Host(), Status: j.Status, Why: j.Why}
+	if len(j.Earlier) > 0 {
+		s.Tries = len(j.Earlier) + 1
+	}
+	if j.Collected != nil {
+		s.Files = j.Collected.Dir
+	}
+	return s
+}
+
 func showJSON(w io.Writer, r runSummary, st *runtime.RunState) error {
 	jobs := []jobSummary{}
 	for _, j := range st.Jobs {
-		s := jobSummary{Name: j.Job.Name, Role: j.Role, ID: j.ID, Host: j.Host(), Status: j.Status, Why: j.Why}
-		if len(j.Earlier) > 0 {
-			s.Tries = len(j.Earlier) + 1
-		}
-		if j.Collected != nil {
-			s.Files = j.Collected.Dir
-		}
-		jobs = append(jobs, s)
+		jobs = append(jobs, summarizeJob(j))
 	}
 	var measurements strings.Builder
 	if err := runtime.WriteJSON(&measurements, st.Measurements); err != nil {
@@ -97,16 +101,21 @@ func show(w io.Writer, r runSummary, st *runtime.RunState) error {
 
 func jobRows(st *runtime.RunState) (rows [][]string) {
 	for _, j := range st.Jobs {
-		state := j.String()
-		if j.Why != "" {
-			state += ": " + j.Why
-		}
-		if n := len(j.Earlier); n > 0 {
-			state += fmt.Sprintf(", at the %s try", ordinal(n+1))
-		}
-		rows = append(rows, []string{j.Job.Name, string(j.Role), string(j.ID), j.Host(), state})
+		rows = append(rows, []string{j.Job.Name, string(j.Role), string(j.ID), j.Host(), describeJob(j)})
 	}
 	return rows
+}
+
+// describeJob says where a job stands, why it was cancelled, and how often it was tried.
+func describeJob(j *runtime.JobState) string {
+	text := j.String()
+	if j.Why != "" {
+		text += ": " + j.Why
+	}
+	if n := len(j.Earlier); n > 0 {
+		text += fmt.Sprintf(", at the %s try", ordinal(n+1))
+	}
+	return text
 }
 
 func ordinal(n int) string {

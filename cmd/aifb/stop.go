@@ -170,7 +170,7 @@ func (e *ender) end(ctx context.Context, target runtime.Target, run string) (sto
 func endOf(st *runtime.RunState) error {
 	switch {
 	case st.End == nil:
-		return runtime.Faultf(runtime.FaultRun, "", "it was left behind, and ended by aifb stop")
+		return runtime.Faultf(runtime.FaultRun, "", "its aifb was killed, and it was ended later")
 	case st.End.Error == "":
 		return nil
 	}

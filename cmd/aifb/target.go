@@ -45,9 +45,26 @@ func openTarget(cfg *config, name string) (runtime.Target, error) {
 			return t, err
 		}
 	} else {
-		t.Conn = ssh.New(tc.SSH, "")
+		t.Conn = sshConn(cfg.person, tc.SSH, name)
 	}
 	return t, setScheduler(&t, tc)
+}
+
+// sshConn connects to a host, or by the system's ssh to the alias in "openssh:ALIAS", which is the target's name if it is
+// left away.
+func sshConn(p *person, host, target string) runtime.Conn {
+	if alias, ok := strings.CutPrefix(host+":", "openssh:"); ok {
+		alias = cmp.Or(strings.TrimSuffix(alias, ":"), target)
+		if p == nil {
+			return ssh.NewOpenSSH(alias, "", nil)
+		}
+		return ssh.NewOpenSSH(alias, "", p.lend)
+	}
+	c := ssh.New(host, "")
+	if p != nil {
+		c.Ask = p.ask
+	}
+	return c
 }
 
 func setScheduler(t *runtime.Target, tc targetConfig) error {

@@ -27,6 +27,7 @@ type console struct {
 	pty    *os.File     // the person's side
 	before unix.Termios // how the terminal was set
 	screen string       // what was shown, and not yet expected
+	shown  string       // all that was shown
 }
 
 // openConsole starts `aifb repl` on a new terminal.
@@ -127,6 +128,7 @@ func (c *console) expect(want string) {
 		}
 		n, err := c.pty.Read(buf)
 		c.screen += string(buf[:n])
+		c.shown += string(buf[:n])
 		if err != nil {
 			c.t.Fatalf("%q was not shown, but %q: %v", want, screen, err)
 		}

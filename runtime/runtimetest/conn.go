@@ -24,6 +24,8 @@ const soon = 20 * time.Second
 // TestConn checks that what open returns keeps the contract of runtime.Conn. Dir is a directory of that machine, which
 // need not exist, for the suite to write in. Speaks is the address of a server, as seen from that machine, that sends
 // something to whoever connects; by default the suite starts one, which only this machine sees.
+//
+// A Conn with a method OneAtATime is spared the clause "long", for which two commands have to run at once.
 func TestConn(t *testing.T, dir string, open func(t *testing.T) runtime.Conn, speaks ...string) {
 	c := open(t)
 	t.Cleanup(func() { c.Close() })
@@ -31,7 +33,11 @@ func TestConn(t *testing.T, dir string, open func(t *testing.T) runtime.Conn, sp
 	if addr == "" {
 		addr = listen(t)
 	}
+	_, alone := c.(interface{ OneAtATime() })
 	for _, clause := range connClauses {
+		if alone && clause.name == "long" {
+			continue
+		}
 		t.Run(clause.name, func(t *testing.T) {
 			t.Cleanup(func() {
 				if t.Failed() {
@@ -67,6 +73,8 @@ var connClauses = []struct {
 	{"binary", "bytes go through unchanged, in both directions, however many", checkBinary},
 	{"cancel", "Run ends soon after its context, with the context's cause, and ends the command", checkCancel},
 	{"concurrent", "all methods may be called concurrently", checkConcurrent},
+	{"long", "a command that runs for long keeps nothing else from running", checkLong},
+	{"ended", "with a context that has ended nothing is done, and the error is its cause", checkEnded},
 	{"put", "Put makes directories, sets the mode, and replaces the file", checkPut},
 	{"put error", "a Put that fails leaves the old file and no debris", checkPutError},
 	{"put cancel", "a Put whose context ends leaves the old file and no debris, and reports the cause", checkPutCancel},
@@ -109,6 +117,12 @@ func checkExit(t *connTest) {
 	}
 	if strings.Count(all, "\n") != 1000 {
 		t.Errorf("cmd.Stderr got %d bytes, want all", len(all))
+	}
+	for _, code := range []int{1, 127, 255} {
+		err := t.conn.Run(t.Context(), runtime.Cmd{Args: []string{"/bin/sh", "-c", fmt.Sprint("exit ", code)}})
+		if exit := t.exitError(err); exit.Code != code {
+			t.Errorf("code %d, want %d", exit.Code, code)
+		}
 	}
 	err = t.conn.Run(t.Context(), runtime.Cmd{Args: []string{"/bin/sh", "-c", "echo no such thing >&2; exit 3"}})
 	if exit := t.exitError(err); exit.Code != 3 || exit.Stderr != "no such thing\n" {
@@ -232,15 +246,61 @@ func checkCancel(t *connTest) {
 	if err := t.conn.Run(t.Context(), runtime.Cmd{Args: []string{"/bin/sh", "-c", `kill -0 "$1"`, "sh", pid}}); err == nil {
 		t.Errorf("process %s lives on", pid)
 	}
-	if err := t.conn.Run(ctx, runtime.Cmd{Args: []string{"touch", path.Join(t.dir, "touched")}}); !errors.Is(err, enough) {
-		t.Errorf("with a context that had ended: %v, want %v", err, enough)
+}
+
+func checkEnded(t *connTest) {
+	t.must(t.conn.Put(t.Context(), path.Join(t.dir, "file"), 0o600, strings.NewReader("x")))
+	enough := errors.New("enough")
+	ctx, cancel := context.WithCancelCause(t.Context())
+	cancel(enough)
+	var got bytes.Buffer
+	_, dialed := t.conn.Dial(ctx, "tcp", t.addr)
+	for what, err := range map[string]error{
+		"Run":  t.conn.Run(ctx, runtime.Cmd{Args: []string{"touch", path.Join(t.dir, "touched")}}),
+		"Put":  t.conn.Put(ctx, path.Join(t.dir, "put"), 0o600, strings.NewReader("x")),
+		"Get":  t.conn.Get(ctx, path.Join(t.dir, "file"), 0, &got),
+		"Dial": dialed,
+	} {
+		if !errors.Is(err, enough) {
+			t.Errorf("%s: %v, want %v", what, err, enough)
+		}
+	}
+	if got.Len() > 0 {
+		t.Errorf("Get: %d bytes", got.Len())
+	}
+	t.wantFiles(t.dir, "file")
+}
+
+// checkLong is how jobs are watched: by one command for the whole of a run.
+func checkLong(t *connTest) {
+	stdin, w := io.Pipe()
+	started := make(chan struct{})
+	ended := make(chan error, 1)
+	out := &trigger{do: func() { close(started) }}
+	go func() {
+		ended <- t.conn.Run(t.Context(), runtime.Cmd{Args: []string{"/bin/sh", "-c", "echo begun; cat"}, Stdin: stdin, Stdout: out})
+	}()
+	select {
+	case <-started:
+	case err := <-ended:
+		t.Fatalf("it ended: %v", err)
+	}
+	t.many(20)
+	io.WriteString(w, "still here")
+	w.Close()
+	if err := <-ended; err != nil || out.buf.String() != "begun\nstill here" {
+		t.Errorf("%q, %v", out.buf.String(), err)
 	}
 }
 
-func checkConcurrent(t *connTest) {
+func checkConcurrent(t *connTest) { t.many(30) }
+
+// many uses the Conn n times at once.
+func (t *connTest) many(n int) {
+	t.Helper()
 	var wg sync.WaitGroup
 	defer wg.Wait()
-	for i := range 30 {
+	for i := range n {
 		want, name := fmt.Sprint("n", i), path.Join(t.dir, fmt.Sprint(i))
 		wg.Go(func() {
 			var out, file bytes.Buffer
@@ -277,6 +337,7 @@ func checkPut(t *connTest) {
 
 func checkPutError(t *connTest) {
 	name, broken := path.Join(t.dir, "file"), errors.New("broken")
+	t.must(t.conn.Run(t.Context(), runtime.Cmd{Args: []string{"mkdir", "-p", t.dir}}))
 	for _, old := range []string{"", "old"} {
 		if old != "" {
 			t.must(t.conn.Put(t.Context(), name, 0o600, strings.NewReader(old)))
@@ -410,12 +471,6 @@ func checkDial(t *connTest) {
 	if c, err := t.conn.Dial(t.Context(), "tcp", "127.0.0.1:1"); err == nil {
 		c.Close()
 		t.Errorf("port 1, on which nobody listens: no error")
-	}
-	enough := errors.New("enough")
-	ctx, cancel := context.WithCancelCause(t.Context())
-	cancel(enough)
-	if _, err := t.conn.Dial(ctx, "tcp", t.addr); !errors.Is(err, enough) {
-		t.Errorf("with a context that had ended: %v, want %v", err, enough)
 	}
 }
 

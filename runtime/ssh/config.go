@@ -3,7 +3,6 @@ package ssh
 import (
 	"errors"
 	"fmt"
-	"io/fs"
 	"net"
 	"os"
 	"os/user"
@@ -13,14 +12,13 @@ import (
 	"strings"
 	"time"
 
-	"github.com/kevinburke/ssh_config"
-
 	"github.com/aifb/aifb/runtime"
 )
 
 // A config is an OpenSSH client configuration, as far as it matters here.
 type config struct {
-	files []*configFile // the user's before the system's
+	files []string // the user's before the system's
+	named bool     // the file is one that the user named, and has to be there
 	home  string
 	user  string // who runs this program
 }
@@ -28,22 +26,28 @@ type config struct {
 // A host is what the configuration says of one host.
 type host struct {
 	name           string // as the user calls it
+	network        string // tcp, tcp4 or tcp6
 	addr           string // to connect to
 	port           string
 	user           string
 	alias          string // under which its key is known
 	keys           []string
-	defaultKeys    bool // the configuration names no keys
+	defaultKeys    bool     // the configuration names no keys
+	certs          []string // files with certificates for the keys
 	identitiesOnly bool
 	agent          string   // its socket; empty: none
+	methods        []string // to log in, in the order in which they are tried
+	batch          bool     // nobody is to be asked
 	knownHosts     []string // the user's files, and then the system's
+	hashKnown      bool     // a name that is added to them is hashed
 	strict         string   // StrictHostKeyChecking
 	jumps          []string // to connect through, the first one first
 	timeout        time.Duration
 	alive          time.Duration // between two signs of life
+	missed         int           // of which so many may be missing
 }
 
-// loadConfig reads the named file; with "" it reads those that OpenSSH reads, which need not exist.
+// loadConfig names the file to read; with "" those that OpenSSH reads, which need not exist.
 func loadConfig(name string) (*config, error) {
 	home, err := os.UserHomeDir()
 	if err != nil {
@@ -53,20 +57,9 @@ func loadConfig(name string) (*config, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &config{home: home, user: me.Username}
-	names := []string{name}
+	c := &config{files: []string{name}, named: name != "", home: home, user: me.Username}
 	if name == "" {
-		names = []string{filepath.Join(home, ".ssh/config"), "/etc/ssh/ssh_config"}
-	}
-	for _, n := range names {
-		f, err := readConfig(n, home, 0)
-		if name == "" && errors.Is(err, fs.ErrNotExist) {
-			continue
-		}
-		if err != nil {
-			return nil, err
-		}
-		c.files = append(c.files, f)
+		c.files = []string{filepath.Join(home, ".ssh/config"), "/etc/ssh/ssh_config"}
 	}
 	return c, nil
 }
@@ -74,38 +67,45 @@ func loadConfig(name string) (*config, error) {
 // resolve says how to reach name: a host of the configuration, or [user@]host[:port].
 func (c *config) resolve(name string) (*host, error) {
 	u, h, port := splitName(name)
-	v := make(values)
-	for _, f := range c.files {
-		f.collect(h, v)
+	v, err := c.read(h, u)
+	if err != nil {
+		return nil, err
 	}
-	if cmd := v.first("proxycommand"); cmd != "" && cmd != "none" && v.first("proxyjump") == "" {
-		return nil, runtime.Faultf(runtime.FaultInfra, "use ProxyJump instead, or give another file as the SSH configuration",
-			"ssh %s: its configuration has a ProxyCommand, which aifb does not run", name)
+	if err := v.check(); err != nil {
+		return nil, runtime.Faultf(runtime.FaultInfra, openSSHHint(name), "ssh %s: its configuration has %w, which aifb does not do itself", name, err)
 	}
 	r := &host{
 		name:           name,
-		addr:           strings.ReplaceAll(or(v.first("hostname"), h), "%h", h),
+		network:        map[string]string{"inet": "tcp4", "inet6": "tcp6"}[v.first("addressfamily")],
+		addr:           v.hostName(h),
 		port:           or(port, v.first("port"), "22"),
 		user:           or(u, v.first("user"), c.user),
 		alias:          v.first("hostkeyalias"),
-		identitiesOnly: v.first("identitiesonly") == "yes",
+		identitiesOnly: v.is("identitiesonly", "yes"),
+		methods:        v.methods(),
+		batch:          v.is("batchmode", "yes"),
+		hashKnown:      v.is("hashknownhosts", "yes"),
 		strict:         strings.ToLower(or(v.first("stricthostkeychecking"), "ask")),
-		timeout:        30 * time.Second,
-		alive:          15 * time.Second,
+		timeout:        parseTime(v.first("connecttimeout"), 30*time.Second),
+		alive:          parseTime(v.first("serveraliveinterval"), 15*time.Second),
+		missed:         3,
 	}
-	if jumps := v.first("proxyjump"); jumps != "" && jumps != "none" {
-		r.jumps = strings.Split(strings.ReplaceAll(jumps, " ", ""), ",")
+	r.network = or(r.network, "tcp")
+	if jumps := strings.Join(v.list("proxyjump"), ""); jumps != "" && jumps != "none" {
+		r.jumps = strings.Split(jumps, ",")
+	}
+	if n, err := strconv.Atoi(v.first("serveralivecountmax")); err == nil && n > 0 {
+		r.missed = n
 	}
 	if err := c.resolveFiles(r, h, v); err != nil {
 		return nil, fmt.Errorf("ssh %s: %w", name, err)
 	}
-	if n, err := strconv.Atoi(v.first("connecttimeout")); err == nil && n > 0 {
-		r.timeout = time.Duration(n) * time.Second
-	}
-	if n, err := strconv.Atoi(v.first("serveraliveinterval")); err == nil && n > 0 {
-		r.alive = time.Duration(n) * time.Second
-	}
 	return r, nil
+}
+
+// openSSHHint is for what the system's ssh can do and this package can't.
+func openSSHHint(name string) string {
+	return fmt.Sprintf("let the system's ssh log in: ssh: openssh:%s, of the target, in the config file of aifb", name)
 }
 
 // resolveFiles sets what names files, in which tokens like %d are replaced.
@@ -117,27 +117,30 @@ func (c *config) resolveFiles(r *host, name string, v values) error {
 			if err != nil {
 				return nil, err
 			}
-			paths = append(paths, p)
+			if p != "none" && !slices.Contains(paths, p) {
+				paths = append(paths, p)
+			}
 		}
-		return slices.DeleteFunc(paths, func(p string) bool { return p == "none" }), nil
+		return paths, nil
 	}
-	keys := v["identityfile"]
+	keys := v.all("identityfile")
 	if len(keys) == 0 {
 		r.defaultKeys, keys = true, []string{"~/.ssh/id_ed25519", "~/.ssh/id_ecdsa", "~/.ssh/id_rsa"}
 	}
 	known := slices.Concat(
-		words(or(v.first("userknownhostsfile"), "~/.ssh/known_hosts ~/.ssh/known_hosts2")),
-		words(or(v.first("globalknownhostsfile"), "/etc/ssh/ssh_known_hosts /etc/ssh/ssh_known_hosts2")))
-	var errs [3]error
+		v.list("userknownhostsfile", "~/.ssh/known_hosts", "~/.ssh/known_hosts2"),
+		v.list("globalknownhostsfile", "/etc/ssh/ssh_known_hosts", "/etc/ssh/ssh_known_hosts2"))
+	var errs [4]error
 	r.keys, errs[0] = expand(keys)
-	r.knownHosts, errs[1] = expand(known)
+	r.certs, errs[1] = expand(v.all("certificatefile"))
+	r.knownHosts, errs[2] = expand(known)
 	switch agent := v.first("identityagent"); {
 	case agent == "" || agent == "SSH_AUTH_SOCK":
 		r.agent = os.Getenv("SSH_AUTH_SOCK")
 	case strings.HasPrefix(agent, "$") && !strings.HasPrefix(agent, "${"):
 		r.agent = os.Getenv(agent[1:])
 	case agent != "none":
-		r.agent, errs[2] = expandPath(agent, c.home, tokens)
+		r.agent, errs[3] = expandPath(agent, c.home, tokens)
 	}
 	return errors.Join(errs[:]...)
 }
@@ -186,148 +189,14 @@ func or(s ...string) string {
 	return s[i]
 }
 
-// words splits a list of file names. Quotes may be around any of them.
-func words(s string) []string {
-	list := strings.Fields(s)
-	for i := range list {
-		list[i] = strings.Trim(list[i], `"`)
+// parseTime reads a time as OpenSSH writes it: 30, 90s, 1m30s. What is no positive time is the default.
+func parseTime(s string, fallback time.Duration) time.Duration {
+	d, err := time.ParseDuration(strings.ToLower(s))
+	if n, e := strconv.Atoi(s); e == nil {
+		d, err = time.Duration(n)*time.Second, nil
 	}
-	return list
-}
-
-// values are what a configuration says of one host, by lower-case keyword. The first value of a keyword holds.
-type values map[string][]string
-
-func (v values) first(key string) string {
-	if len(v[key]) == 0 {
-		return ""
+	if err != nil || d <= 0 {
+		return fallback
 	}
-	return v[key][0]
-}
-
-// A configFile is one file, and what it includes.
-type configFile struct {
-	cfg      *ssh_config.Config
-	includes map[int][]*configFile // by line
-}
-
-// included stands in for the keyword Include. Package ssh_config would read the files itself; then its errors do not
-// name them, and it does not understand all of what they have.
-const included = "included"
-
-// maxDepth is how deep includes may be nested, as in OpenSSH.
-const maxDepth = 16
-
-func readConfig(name, home string, depth int) (*configFile, error) {
-	text, err := os.ReadFile(name)
-	if err != nil {
-		return nil, runtime.Faultf(runtime.FaultInfra, "", "read the SSH configuration: %w", err)
-	}
-	f := &configFile{includes: make(map[int][]*configFile)}
-	lines := strings.Split(strings.ReplaceAll(string(text), "\r\n", "\n"), "\n")
-	for i, line := range lines {
-		key, args := splitLine(line)
-		switch key {
-		case "host":
-			lines[i] = "Host " + strings.Join(args, " ")
-		case "match":
-			lines[i], err = hostOfMatch(args)
-		case "include":
-			lines[i] = included + " " + strings.Join(args, " ")
-			f.includes[i+1], err = readIncludes(args, filepath.Dir(name), home, depth+1)
-		}
-		if err != nil && runtime.FaultOf(err) == "" {
-			return nil, runtime.Faultf(runtime.FaultInfra, "aifb can be given another file as the SSH configuration",
-				"%s:%d: %w", name, i+1, err)
-		} else if err != nil {
-			return nil, err
-		}
-	}
-	f.cfg, err = ssh_config.DecodeBytes([]byte(strings.Join(lines, "\n")))
-	if err != nil {
-		return nil, runtime.Faultf(runtime.FaultInfra, "", "%s: line, column %w", name, err)
-	}
-	return f, nil
-}
-
-// splitLine returns the keyword, in lower case, and the words after it.
-func splitLine(line string) (key string, args []string) {
-	line, _, _ = strings.Cut(line, " #")
-	line = strings.TrimSpace(line)
-	i := strings.IndexAny(line, " \t=")
-	if i < 0 {
-		return strings.ToLower(line), nil
-	}
-	return strings.ToLower(line[:i]), words(strings.TrimLeft(line[i:], " \t="))
-}
-
-// hostOfMatch returns the Host line that means the same as a Match. "final" asks for a second pass over the file,
-// which sees the same; "canonical" holds only after names were canonicalized, which is not done here.
-func hostOfMatch(args []string) (string, error) {
-	patterns := "*"
-	for i := 0; i < len(args); i++ {
-		switch word := strings.ToLower(args[i]); {
-		case word == "all" || word == "final":
-		case word == "canonical":
-			return "Host !*", nil
-		case (word == "host" || word == "originalhost") && i+1 < len(args) && patterns == "*":
-			i++
-			patterns = strings.ReplaceAll(args[i], ",", " ")
-		default:
-			return "", fmt.Errorf("%q is not understood", "Match "+strings.Join(args, " "))
-		}
-	}
-	return "Host " + patterns, nil
-}
-
-func readIncludes(patterns []string, dir, home string, depth int) ([]*configFile, error) {
-	if depth > maxDepth {
-		return nil, errors.New("too many nested includes")
-	}
-	if !strings.HasPrefix(dir, "/etc/ssh") {
-		dir = filepath.Join(home, ".ssh")
-	}
-	var files []*configFile
-	for _, p := range patterns {
-		p, err := expandPath(p, home, nil)
-		if err != nil {
-			return nil, err
-		}
-		if !filepath.IsAbs(p) {
-			p = filepath.Join(dir, p)
-		}
-		names, err := filepath.Glob(p)
-		if err != nil {
-			return nil, err
-		}
-		for _, name := range names {
-			f, err := readConfig(name, home, depth)
-			if err != nil {
-				return nil, err
-			}
-			files = append(files, f)
-		}
-	}
-	return files, nil
-}
-
-// collect appends what the file says of the host to v.
-func (f *configFile) collect(host string, v values) {
-	for _, h := range f.cfg.Hosts {
-		if !h.Matches(host) {
-			continue
-		}
-		for _, node := range h.Nodes {
-			kv, ok := node.(*ssh_config.KV)
-			if !ok {
-				continue
-			}
-			if key := strings.ToLower(kv.Key); key != included {
-				v[key] = append(v[key], kv.Value)
-			}
-			for _, in := range f.includes[kv.Pos().Line] {
-				in.collect(host, v)
-			}
-		}
-	}
+	return d
 }

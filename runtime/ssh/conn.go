@@ -1,7 +1,9 @@
-// Package ssh implements runtime.Conn over SSH and SFTP, for the hosts of the user's OpenSSH configuration.
+// Package ssh implements runtime.Conn over SSH and SFTP, for the hosts of the user's OpenSSH configuration, to which it
+// logs in itself or has the system's ssh log in.
 package ssh
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -19,12 +21,15 @@ import (
 // A Conn is a connection to one host. It is made at its first use, and again at the next use after it was lost; what
 // was under way when it was lost fails. Commands and files share it.
 type Conn struct {
-	// Ask, if not nil, puts a question to the user and returns the answer: a passphrase, or whether to trust a host.
-	// It must be set before the first use.
-	Ask func(prompt string) (string, error)
+	// Ask, if not nil, puts a question to the user and returns the answer, which is not shown unless echo: a password,
+	// or whether to trust a host. If it is nil, there is nobody to ask. It must be set before the first use.
+	Ask func(ctx context.Context, prompt string, echo bool) (string, error)
 
 	name   string
-	config string // the file
+	dial   func() (*xssh.Client, error)
+	end    func() // what is to be done at last
+	ended  sync.Once
+	pace   pace
 	ctx    context.Context
 	cancel context.CancelFunc
 	execs  atomic.Int64
@@ -38,8 +43,28 @@ type Conn struct {
 // New returns a connection to the named host of an OpenSSH configuration file, or to [user@]host[:port]. The file ""
 // stands for those that OpenSSH reads. Nothing is contacted yet.
 func New(name, config string) *Conn {
+	c := newConn(name)
+	c.dial = c.dialer(config, (&net.Dialer{}).DialContext)
+	return c
+}
+
+func newConn(name string) *Conn {
 	ctx, cancel := context.WithCancel(context.Background())
-	return &Conn{name: name, config: config, ctx: ctx, cancel: cancel}
+	return &Conn{name: name, ctx: ctx, cancel: cancel, pace: pace{name: name}, end: func() {}}
+}
+
+// dialer returns how to connect, over tcp, and log in.
+func (c *Conn) dialer(config string, tcp func(ctx context.Context, network, addr string) (net.Conn, error)) func() (*xssh.Client, error) {
+	known := newAsker()
+	return func() (*xssh.Client, error) {
+		conf, err := loadConfig(config)
+		if err != nil {
+			return nil, err
+		}
+		known.ask = c.Ask
+		d := &dialer{conf: conf, tcp: tcp, ask: known, work: &c.work}
+		return d.dial(c.ctx, c.name, nil, nil)
+	}
 }
 
 // Execs returns how many commands the server was asked to run.
@@ -52,6 +77,7 @@ func (c *Conn) Close() error {
 	c.mu.Unlock()
 	c.cancel()
 	c.work.Wait()
+	c.ended.Do(c.end)
 	return nil
 }
 
@@ -97,17 +123,15 @@ func (c *Conn) do(ctx context.Context, f func() error) error {
 
 // connected returns the link, and makes it if need be.
 func (c *Conn) connected(ctx context.Context) (*link, error) {
-	return c.link.get(ctx, c.start, (*link).lost, c.dial)
+	return c.link.get(ctx, c.start, (*link).lost, c.connect)
 }
 
-func (c *Conn) dial() (*link, error) {
-	conf, err := loadConfig(c.config)
-	if err != nil {
+func (c *Conn) connect() (*link, error) {
+	if err := c.pace.begin(); err != nil {
 		return nil, err
 	}
-	d := &dialer{conf: conf, ask: c.Ask, work: &c.work}
-	client, err := d.dial(c.ctx, c.name, nil, nil)
-	if err != nil {
+	client, err := c.dial()
+	if c.pace.end(err); err != nil {
 		return nil, err
 	}
 	l := newLink(client)
@@ -119,25 +143,19 @@ func (c *Conn) dial() (*link, error) {
 	return l, nil
 }
 
-// session returns a session that can be asked to run a command, and a function to give it back. Where the connection
-// turns out to be lost, nothing was asked yet: it is made anew, once.
-func (c *Conn) session(ctx context.Context) (*xssh.Session, *link, func(), error) {
+// onLink runs f, which begins something. Where the connection turns out to be lost, nothing has begun: it is made anew,
+// once.
+func (c *Conn) onLink(ctx context.Context, f func(*link) error) error {
 	for again := false; ; again = true {
 		l, err := c.connected(ctx)
 		if err != nil {
-			return nil, nil, nil, err
+			return err
 		}
-		if err := l.acquire(ctx); err != nil {
-			return nil, nil, nil, err
+		if err = f(l); err == nil {
+			return nil
 		}
-		s, err := l.newSession(ctx)
-		if err == nil {
-			l.began()
-			return s, l, func() { s.Close(); l.ended(); l.release() }, nil
-		}
-		l.release()
-		if again || ctx.Err() != nil || runtime.FaultOf(err) != "" || !l.dead() {
-			return nil, nil, nil, fmt.Errorf("ssh %s: %w", c.name, err)
+		if again || ctx.Err() != nil || refused(err) || runtime.FaultOf(err) != "" || !l.dead() {
+			return fmt.Errorf("ssh %s: %w", c.name, err)
 		}
 	}
 }
@@ -154,18 +172,34 @@ func (c *Conn) Run(ctx context.Context, cmd runtime.Cmd) error {
 }
 
 func (c *Conn) run(ctx context.Context, line string, cmd runtime.Cmd, out *streams) error {
-	s, l, giveBack, err := c.session(ctx)
+	var l *link
+	var s *xssh.Session
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	yield := cancel
+	if !cmd.Yields {
+		yield = nil
+	}
+	err := c.onLink(ctx, func(on *link) (err error) {
+		l = on
+		s, err = l.session(ctx, yield)
+		return err
+	})
 	if err != nil {
 		return err
 	}
-	defer giveBack()
+	defer l.giveBack(s)
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
 	ended := make(chan struct{})
 	defer close(ended)
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-	defer context.AfterFunc(ctx, func() { terminate(s, ended) })()
+	var pid atomic.Pointer[string]
+	defer context.AfterFunc(ctx, func() { terminate(l, s, &pid, ended) })()
 	out.failed = cancel
-	s.Stdout, s.Stderr = writerFunc(out.writeStdout), writerFunc(out.writeStderr)
+	stdout := &beginning{w: out.writeStdout, begun: func(p string) { pid.Store(&p) }}
+	stderr := &beginning{w: out.writeStderr, begun: func(string) {}}
+	s.Stdout, s.Stderr = stdout, stderr
 	stdin, err := s.StdinPipe()
 	if err != nil {
 		return err
@@ -184,23 +218,49 @@ func (c *Conn) run(ctx context.Context, line string, cmd runtime.Cmd, out *strea
 	switch {
 	case ctx.Err() != nil:
 		return context.Cause(ctx)
-	case errors.As(err, &exit):
-		return &runtime.ExitError{Args: cmd.Args, Code: exitCode(exit), Stderr: out.tail()}
-	case err != nil:
+	case err != nil && !errors.As(err, &exit):
 		return c.lost(l, cmd.Args[0], err)
+	case !stdout.passed || !stderr.passed:
+		return runtime.Faultf(runtime.FaultInfra, fmt.Sprintf("compare with: ssh %s true", c.name),
+			"ssh %s: %s: the login shell did not run it; it said %q", c.name, cmd.Args[0], bytes.TrimSpace(append(stdout.before, stderr.before...)))
+	case exit != nil:
+		return &runtime.ExitError{Args: cmd.Args, Code: exitCode(exit), Stderr: out.tail()}
 	}
 	return nil
 }
 
-// terminate ends the command of a session, or at least the session: a server may not pass signals on.
-func terminate(s *xssh.Session, ended <-chan struct{}) {
+// terminate ends the command of a session, or at least the session. Servers before OpenSSH 7.9 pass no signals on, and
+// others pass none on to root; a shell that is about to start a program may miss one. Hence a command to kill it, for
+// which there may be no other session.
+func terminate(l *link, s *xssh.Session, pid *atomic.Pointer[string], ended <-chan struct{}) {
+	defer s.Close()
 	s.Signal(xssh.SIGTERM)
-	timer := time.NewTimer(grace)
+	if happens(ended, grace/4) || pid.Load() == nil {
+		return
+	}
+	other, err := l.another()
+	if err != nil {
+		return
+	}
+	defer other.Close()
+	killed := make(chan struct{})
+	go func() {
+		other.Run("exec /bin/sh -c 'kill -TERM -" + *pid.Load() + "'")
+		close(killed)
+	}()
+	happens(killed, grace/4)
+	happens(ended, grace/4)
+}
+
+// happens waits for done, and reports whether it came within d.
+func happens(done <-chan struct{}, d time.Duration) bool {
+	timer := time.NewTimer(d)
 	defer timer.Stop()
 	select {
-	case <-ended:
+	case <-done:
+		return true
 	case <-timer.C:
-		s.Close()
+		return false
 	}
 }
 
@@ -239,21 +299,15 @@ func feed(stdin io.WriteCloser, r io.Reader, cancel context.CancelCauseFunc) {
 }
 
 // Dial connects to addr from the host. The connection has no deadlines.
-func (c *Conn) Dial(ctx context.Context, network, addr string) (net.Conn, error) {
-	for again := false; ; again = true {
-		l, err := c.connected(ctx)
-		if err != nil {
-			return nil, err
+func (c *Conn) Dial(ctx context.Context, network, addr string) (conn net.Conn, err error) {
+	err = c.onLink(ctx, func(l *link) (err error) {
+		if conn, err = l.DialContext(ctx, network, addr); err != nil {
+			err = fmt.Errorf("dial %s: %w", addr, err)
 		}
-		conn, err := l.DialContext(ctx, network, addr)
-		refused := (*xssh.OpenChannelError)(nil)
-		switch {
-		case err == nil:
-			return conn, nil
-		case ctx.Err() != nil:
-			return nil, context.Cause(ctx)
-		case again || errors.As(err, &refused) || !l.dead():
-			return nil, fmt.Errorf("ssh %s: dial %s: %w", c.name, addr, err)
-		}
+		return err
+	})
+	if err != nil && ctx.Err() != nil {
+		return nil, context.Cause(ctx)
 	}
+	return conn, err
 }

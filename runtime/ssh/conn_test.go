@@ -19,11 +19,9 @@ import (
 	"testing"
 
 	xssh "golang.org/x/crypto/ssh"
-	"golang.org/x/crypto/ssh/agent"
 	"golang.org/x/crypto/ssh/knownhosts"
 
 	"github.com/aifb/aifb/runtime"
-	"github.com/aifb/aifb/runtime/runtimetest"
 	"github.com/aifb/aifb/runtime/ssh"
 )
 
@@ -49,14 +47,6 @@ func newConn(t *testing.T, name, config string) *ssh.Conn {
 	return c
 }
 
-func TestConn(t *testing.T) {
-	t.Parallel()
-	key, public := newKeyFile(t)
-	s := startServer(t, public, func(s *server) { s.maxSessions = 10 })
-	conf := writeFile(t, "config", hostConfig("test", s, key, writeFile(t, "known_hosts", s.knownHosts())))
-	runtimetest.TestConn(t, t.TempDir(), func(*testing.T) runtime.Conn { return ssh.New("test", conf) })
-}
-
 // TestShells checks that arguments survive whichever login shell the user has.
 func TestShells(t *testing.T) {
 	t.Parallel()
@@ -74,36 +64,51 @@ func TestShells(t *testing.T) {
 			}
 			t.Parallel()
 			c, _ := connect(t, func(s *server) { s.shell = path })
-			if got, err := runtime.Output(t.Context(), c, append([]string{"printf", "<%s>"}, args...)...); got != want || err != nil {
-				t.Errorf("all at once: %q, %v", got, err)
-			}
-			for _, arg := range args {
-				if got, err := runtime.Output(t.Context(), c, "printf", "<%s>", arg); got != "<"+arg+">" || err != nil {
-					t.Errorf("%q: %q, %v", arg, got, err)
-				}
-			}
-			err = c.Run(t.Context(), runtime.Cmd{Args: []string{"/bin/sh", "-c", "echo oh! >&2; exit 3"}})
-			if exit := (*runtime.ExitError)(nil); !errors.As(err, &exit) || exit.Code != 3 || exit.Stderr != "oh!\n" {
-				t.Errorf("exit: %v", err)
-			}
+			checkShell(t, c, args, want)
+			c, _ = connect(t, func(s *server) { s.shell = noisy(t, path) })
+			checkShell(t, c, args, want)
 		})
 	}
 }
 
-func TestCluster(t *testing.T) {
-	conf := os.Getenv("AIFB_TEST_SSH_CONFIG")
-	if conf == "" {
-		t.Skip("the real sshd: AIFB_TEST_SSH_CONFIG is not set; testdata/cluster/run sets it")
+func checkShell(t *testing.T, c *ssh.Conn, args []string, want string) {
+	if got, err := runtime.Output(t.Context(), c, append([]string{"printf", "<%s>"}, args...)...); got != want || err != nil {
+		t.Errorf("all at once: %q, %v", got, err)
 	}
-	c := ssh.New("cluster", conf)
-	defer c.Close()
-	dir, err := runtime.Output(t.Context(), c, "mktemp", "-d")
-	if err != nil {
+	for _, arg := range args {
+		if got, err := runtime.Output(t.Context(), c, "printf", "<%s>", arg); got != "<"+arg+">" || err != nil {
+			t.Errorf("%q: %q, %v", arg, got, err)
+		}
+	}
+	var stderr strings.Builder
+	err := c.Run(t.Context(), runtime.Cmd{Args: []string{"/bin/sh", "-c", "echo oh! >&2; exit 3"}, Stderr: &stderr})
+	if exit := (*runtime.ExitError)(nil); !errors.As(err, &exit) || exit.Code != 3 || exit.Stderr != "oh!\n" || stderr.String() != "oh!\n" {
+		t.Errorf("exit: %v, stderr %q", err, stderr.String())
+	}
+}
+
+// noisy makes a shell that says something before it does what it is told, and shows that.
+func noisy(t *testing.T, shell string) string {
+	return executable(t, fmt.Sprintf("#!/bin/sh\necho Welcome to the cluster; printf %%s \"+ $*\"; echo 'quota: 90%%' >&2; echo \"+ $*\" >&2\nexec %s \"$@\"\n", shell))
+}
+
+func executable(t *testing.T, script string) string {
+	t.Helper()
+	name := writeFile(t, "shell", script)
+	if err := os.Chmod(name, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	dir = strings.TrimSpace(dir)
-	defer c.Run(t.Context(), runtime.Cmd{Args: []string{"rm", "-rf", dir}})
-	runtimetest.TestConn(t, dir, func(*testing.T) runtime.Conn { return ssh.New("cluster", conf) }, "127.0.0.1:22")
+	return name
+}
+
+// TestNoShell is about accounts that may not run commands.
+func TestNoShell(t *testing.T) {
+	t.Parallel()
+	for _, code := range []int{0, 1} {
+		script := fmt.Sprintf("#!/bin/sh\necho This account is not available.\nexit %d\n", code)
+		c, _ := connect(t, func(s *server) { s.shell = executable(t, script) })
+		wantError(t, run(t, c), `true: the login shell did not run it; it said "This account is not available."`, "ssh test true")
+	}
 }
 
 func TestUnusedConnContactsNobody(t *testing.T) {
@@ -129,7 +134,7 @@ func TestOneLogin(t *testing.T) {
 		})
 	}
 	wg.Wait()
-	if s.loggedIn() != 1 || c.Execs() != 20 || s.most > 6 {
+	if s.loggedIn() != 1 || c.Execs() != 20 || s.most > 7 {
 		t.Errorf("%d logins, %d execs, %d sessions at a time", s.loggedIn(), c.Execs(), s.most)
 	}
 }
@@ -137,7 +142,7 @@ func TestOneLogin(t *testing.T) {
 func TestReconnect(t *testing.T) {
 	t.Parallel()
 	c, s := connect(t)
-	for i := 1; i <= 3; i++ {
+	for i := 1; i <= 2; i++ {
 		if err := c.Run(t.Context(), runtime.Cmd{Args: []string{"true"}}); err != nil {
 			t.Fatal(err)
 		}
@@ -164,34 +169,49 @@ type endless struct{}
 
 func (endless) Read(p []byte) (int, error) { return len(p), nil }
 
-func TestFewSessions(t *testing.T) {
+// TestYield is about a server that has one session, and a command that would have it for as long as the run lasts.
+func TestYield(t *testing.T) {
 	t.Parallel()
-	c, s := connect(t, func(s *server) { s.maxSessions = 2 })
-	name := filepath.Join(t.TempDir(), "file")
-	if err := c.Put(t.Context(), name, 0o600, strings.NewReader("text")); err != nil {
-		t.Fatal(err)
-	}
-	var wg sync.WaitGroup
-	for range 12 {
-		wg.Go(func() {
-			if out, err := runtime.Output(t.Context(), c, "cat", name); out != "text" || err != nil {
-				t.Errorf("%q, %v", out, err)
+	for sessions := 1; sessions <= 2; sessions++ {
+		t.Run(fmt.Sprint(sessions), func(t *testing.T) {
+			t.Parallel()
+			c, s := connect(t, func(s *server) { s.maxSessions = sessions })
+			for range 3 { // it comes back, as the watch of a run does
+				stdin, w := io.Pipe()
+				began, ended := make(chan struct{}), make(chan error, 1)
+				go func() {
+					ended <- c.Run(t.Context(), runtime.Cmd{Args: []string{"/bin/sh", "-c", "echo; exec cat"}, Stdin: stdin, Yields: true,
+						Stdout: calls{sync.OnceFunc(func() { close(began) })}})
+				}()
+				<-began
+				var wg sync.WaitGroup
+				for i := range 5 {
+					wg.Go(func() {
+						name := filepath.Join(t.TempDir(), "file")
+						if out, err := runtime.Output(t.Context(), c, "echo", "hello"); out != "hello\n" || err != nil {
+							t.Errorf("Run %d: %q, %v", i, out, err)
+						}
+						if err := c.Put(t.Context(), name, 0o600, strings.NewReader("text")); err != nil {
+							t.Errorf("Put %d: %v", i, err)
+						}
+						if err := c.Get(t.Context(), name, 0, io.Discard); err != nil {
+							t.Errorf("Get %d: %v", i, err)
+						}
+					})
+				}
+				wg.Wait()
+				w.Close()
+				switch err := <-ended; {
+				case sessions > 1 && err != nil:
+					t.Errorf("it ended with %v", err)
+				case sessions == 1:
+					wantError(t, err, "it gave way to another command", "")
+				}
+			}
+			if s.most > sessions || s.loggedIn() != 1 {
+				t.Errorf("%d sessions at a time, %d logins", s.most, s.loggedIn())
 			}
 		})
-	}
-	wg.Wait()
-	if s.loggedIn() != 1 {
-		t.Errorf("%d logins", s.loggedIn())
-	}
-}
-
-func TestNoSFTP(t *testing.T) {
-	t.Parallel()
-	c, _ := connect(t, func(s *server) { s.noFiles = true })
-	err := c.Get(t.Context(), "/x", 0, io.Discard)
-	wantError(t, err, "ssh test: sftp:", "ask the site")
-	if err := c.Run(t.Context(), runtime.Cmd{Args: []string{"true"}}); err != nil {
-		t.Errorf("Run: %v", err)
 	}
 }
 
@@ -284,7 +304,7 @@ func TestAcceptNewHostKey(t *testing.T) {
 	}
 	missing := filepath.Join(t.TempDir(), "new", "known_hosts")
 	c := newConn(t, "test", hostConfig("test", s, key, missing))
-	c.Ask = func(prompt string) (string, error) { return "yes\n", nil }
+	c.Ask = func(context.Context, string, bool) (string, error) { return "yes\n", nil }
 	if err := run(t, c); err != nil {
 		t.Errorf("asked: %v", err)
 	}
@@ -327,82 +347,6 @@ func TestHostKeyTypes(t *testing.T) {
 	}
 }
 
-func TestLogin(t *testing.T) {
-	t.Parallel()
-	key, public := newKeyFile(t)
-	locked, _, lockedPublic := encryptedKey(t)
-	other, otherPublic := newKeyFile(t)
-	known := func(s *server) string { return writeFile(t, "known_hosts", s.knownHosts()) }
-
-	s := startServer(t, public)
-	err := run(t, newConn(t, "test", hostConfig("test", s, other, known(s), "IdentityFile /no/such/key")))
-	wantError(t, err, "log in to 127.0.0.1 as tester: ", "right user")
-	wantError(t, err, "tried "+otherPublic.Type()+" "+xssh.FingerprintSHA256(otherPublic)+" of "+other, "")
-	wantError(t, err, "not tried: /no/such/key: no such file", "")
-	if err := run(t, newConn(t, "test", hostConfig("test", s, other, known(s), "IdentityFile "+key))); err != nil {
-		t.Errorf("the second key: %v", err)
-	}
-
-	s = startServer(t, lockedPublic)
-	conf := hostConfig("test", s, locked, known(s))
-	wantError(t, run(t, newConn(t, "test", conf)), locked+" is encrypted, and not in the ssh-agent", "ssh-add")
-	c := newConn(t, "test", conf)
-	c.Ask = func(prompt string) (string, error) { return "secret", nil }
-	if err := run(t, c); err != nil {
-		t.Errorf("with the passphrase: %v", err)
-	}
-	c = newConn(t, "test", conf)
-	c.Ask = func(prompt string) (string, error) { return "wrong", nil }
-	wantError(t, run(t, c), locked, "")
-}
-
-func TestAgent(t *testing.T) {
-	t.Parallel()
-	locked, key, public := encryptedKey(t)
-	keys := agent.NewKeyring()
-	if err := keys.Add(agent.AddedKey{PrivateKey: key}); err != nil {
-		t.Fatal(err)
-	}
-	socket := filepath.Join(t.TempDir(), "s")
-	l, err := net.Listen("unix", socket)
-	if err != nil {
-		t.Fatal(err)
-	}
-	var wg sync.WaitGroup
-	t.Cleanup(func() { l.Close(); wg.Wait() })
-	wg.Go(func() {
-		for {
-			conn, err := l.Accept()
-			if err != nil {
-				return
-			}
-			wg.Go(func() { agent.ServeAgent(keys, conn); conn.Close() })
-		}
-	})
-	s := startServer(t, public)
-	known := writeFile(t, "known_hosts", s.knownHosts())
-	other, _ := newKeyFile(t)
-	for name, test := range map[string]struct {
-		key, more string
-		ok        bool
-	}{
-		"any key":             {other, "", true},
-		"the encrypted key":   {locked, "IdentitiesOnly yes", true},
-		"only another key":    {other, "IdentitiesOnly yes", false},
-		"a public key's name": {writePublic(t, public), "IdentitiesOnly yes", true},
-	} {
-		conf := "IdentityAgent " + socket + "\n" + hostConfig("test", s, test.key, known, test.more)
-		if err := run(t, newConn(t, "test", conf)); (err == nil) != test.ok {
-			t.Errorf("%s: %v", name, err)
-		}
-	}
-}
-
-// writePublic writes the public key only, and returns the name that the private one would have.
-func writePublic(t *testing.T, key xssh.PublicKey) string {
-	return strings.TrimSuffix(writeFile(t, "id.pub", string(xssh.MarshalAuthorizedKey(key))), ".pub")
-}
-
 func TestUnreachable(t *testing.T) {
 	t.Parallel()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -423,8 +367,8 @@ func TestMute(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer l.Close()
-	c := newConn(t, l.Addr().String(), "ConnectTimeout 1")
-	wantError(t, run(t, c), "no answer within 1s", "")
+	wantError(t, run(t, newConn(t, l.Addr().String(), "ConnectTimeout 1")), "no answer within 1s", "")
+	c := newConn(t, l.Addr().String(), "")
 	ctx, cancel := context.WithCancelCause(t.Context())
 	enough := errors.New("enough")
 	go func() {
@@ -437,6 +381,37 @@ func TestMute(t *testing.T) {
 		t.Errorf("got %v, want %v", err, enough)
 	}
 }
+
+// TestCutPut cuts the connection while a file is written without SFTP: the end of what came is not the end of the file.
+func TestCutPut(t *testing.T) {
+	t.Parallel()
+	c, s := connect(t, func(s *server) { s.noFiles = true })
+	dir := t.TempDir()
+	name := filepath.Join(dir, "file")
+	if err := c.Put(t.Context(), name, 0o600, strings.NewReader("old")); err != nil {
+		t.Fatal(err)
+	}
+	n := 0
+	err := c.Put(t.Context(), name, 0o600, readFunc(func(p []byte) (int, error) {
+		if n++; n == 50 {
+			s.drop()
+		}
+		return len(p), nil
+	}))
+	if runtime.FaultOf(err) != runtime.FaultInfra {
+		t.Errorf("got %v", err)
+	}
+	s.waitIdle()
+	files, err := os.ReadDir(dir)
+	if text, _ := os.ReadFile(name); string(text) != "old" || err != nil || len(files) != 1 {
+		t.Errorf("%d bytes, %v, %v", len(text), files, err)
+	}
+}
+
+// A readFunc is an io.Reader.
+type readFunc func(p []byte) (int, error)
+
+func (f readFunc) Read(p []byte) (int, error) { return f(p) }
 
 func TestGetGrowingFile(t *testing.T) {
 	t.Parallel()

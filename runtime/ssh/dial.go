@@ -16,11 +16,12 @@ import (
 	"github.com/aifb/aifb/runtime"
 )
 
-// A dialer makes links.
+// A dialer makes clients.
 type dialer struct {
 	conf *config
-	ask  func(prompt string) (string, error) // nil: nobody to ask
-	work *sync.WaitGroup                     // counts what the links leave running; not zero while dialing
+	tcp  func(ctx context.Context, network, addr string) (net.Conn, error)
+	ask  *asker
+	work *sync.WaitGroup // counts what the clients leave running; not zero while dialing
 }
 
 // dial connects and logs in to a host through the given hosts or, if there are none, those that its configuration
@@ -44,10 +45,23 @@ func (d *dialer) dial(ctx context.Context, name string, jumps, path []string) (*
 	return d.login(ctx, h, conn)
 }
 
+// login makes a client of a byte stream to the host's server.
+func (d *dialer) login(ctx context.Context, h *host, conn net.Conn) (*xssh.Client, error) {
+	watched := watch(conn, h.alive*time.Duration(h.missed))
+	c, err := login(ctx, h, watched, d.ask)
+	if err != nil {
+		conn.Close()
+		return nil, err
+	}
+	watched.arm()
+	d.keepAlive(c, h.alive)
+	return c, nil
+}
+
 // connect makes the byte stream to a host.
 func (d *dialer) connect(ctx context.Context, h *host, jumps, path []string) (net.Conn, error) {
 	var via *xssh.Client
-	dial := (&net.Dialer{}).DialContext
+	dial := d.tcp
 	if last := len(jumps) - 1; last >= 0 {
 		var before []string
 		if last > 0 {
@@ -61,7 +75,7 @@ func (d *dialer) connect(ctx context.Context, h *host, jumps, path []string) (ne
 	}
 	ctx, cancel := context.WithTimeoutCause(ctx, h.timeout, fmt.Errorf("no answer within %v", h.timeout))
 	defer cancel()
-	conn, err := dial(ctx, "tcp", net.JoinHostPort(h.addr, h.port))
+	conn, err := dial(ctx, h.network, net.JoinHostPort(h.addr, h.port))
 	if err == nil {
 		return &hop{Conn: conn, via: via}, nil
 	}
@@ -77,80 +91,6 @@ func (d *dialer) connect(ctx context.Context, h *host, jumps, path []string) (ne
 	}
 	return nil, runtime.Faultf(runtime.FaultInfra, hint, "ssh %s: connect to %s: %w",
 		h.name, net.JoinHostPort(h.addr, h.port), err)
-}
-
-// login makes a client of a byte stream to the host's server. The time that the user takes to answer a question is
-// not limited.
-func (d *dialer) login(ctx context.Context, h *host, conn net.Conn) (*xssh.Client, error) {
-	slow := fmt.Errorf("no answer within %v", h.timeout)
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-	timer := time.AfterFunc(h.timeout, func() { cancel(slow) })
-	defer timer.Stop()
-	defer context.AfterFunc(ctx, func() { conn.Close() })()
-	ask := d.ask
-	if ask != nil {
-		ask = func(prompt string) (string, error) {
-			timer.Stop()
-			defer timer.Reset(h.timeout)
-			return d.ask(prompt)
-		}
-	}
-	known, err := newHostKeys(h, ask)
-	if err != nil {
-		conn.Close()
-		return nil, err
-	}
-	keys := newKeyring(h, ask)
-	defer keys.close()
-	var refused error // of the host key
-	verified := false
-	watched := watch(conn, 3*h.alive)
-	c, channels, requests, err := xssh.NewClientConn(watched, known.addr, &xssh.ClientConfig{
-		User:              h.user,
-		Auth:              []xssh.AuthMethod{xssh.PublicKeys(keys.signers...)},
-		HostKeyAlgorithms: known.algorithms(),
-		HostKeyCallback: func(addr string, remote net.Addr, key xssh.PublicKey) error {
-			refused = known.verify(addr, remote, key)
-			verified = refused == nil
-			return refused
-		},
-	})
-	switch {
-	case err == nil:
-		watched.arm()
-		d.keepAlive(c, h.alive)
-		return xssh.NewClient(c, channels, requests), nil
-	case refused != nil:
-		return nil, refused
-	case ctx.Err() != nil:
-		return nil, runtime.Faultf(runtime.FaultInfra, "is the network or VPN connected?",
-			"ssh %s: log in: %w", h.name, context.Cause(ctx))
-	case !verified:
-		return nil, runtime.Faultf(runtime.FaultInfra, fmt.Sprintf("is there an SSH server? Compare with: ssh %s", h.name),
-			"ssh %s: %w", h.name, err)
-	}
-	return nil, runtime.Faultf(runtime.FaultInfra, loginHint(h, keys), "ssh %s: log in to %s as %s: %w; %s",
-		h.name, h.addr, h.user, err, keys)
-}
-
-func loginHint(h *host, k *keyring) string {
-	if slices.ContainsFunc(k.skipped, func(s string) bool { return strings.Contains(s, "encrypted") }) {
-		return "give the encrypted key to the ssh-agent: ssh-add FILE"
-	}
-	return fmt.Sprintf("is %s the right user, and does the site have one of these keys? Compare with: ssh %s", h.user, h.name)
-}
-
-// String says what was tried.
-func (k *keyring) String() string {
-	s := "no key to try"
-	if len(k.tried) > 0 {
-		s = "tried " + strings.Join(k.tried, ", ")
-	}
-	if len(k.skipped) > 0 {
-		s += "; not tried: " + strings.Join(k.skipped, ", ")
-	}
-	return s
 }
 
 // A hop is a stream through another host, the connection to which ends with it.
@@ -217,7 +157,7 @@ func (w *watchedConn) explain(err error) error {
 }
 
 // keepAlive makes the server say something at each interval, until c ends.
-func (d *dialer) keepAlive(c xssh.Conn, interval time.Duration) {
+func (d *dialer) keepAlive(c *xssh.Client, interval time.Duration) {
 	ended := make(chan struct{})
 	d.work.Go(func() {
 		c.Wait()

@@ -9,8 +9,10 @@ import (
 	"io/fs"
 	"os"
 	"path"
+	"time"
 
 	"github.com/pkg/sftp"
+	xssh "golang.org/x/crypto/ssh"
 
 	"github.com/aifb/aifb/runtime"
 )
@@ -30,58 +32,144 @@ func (f *filesClient) lost() bool {
 	}
 }
 
-// files returns the SFTP session, and opens it if need be.
-func (c *Conn) files(ctx context.Context) (*filesClient, error) {
-	l, err := c.connected(ctx)
-	if err != nil {
-		return nil, err
-	}
-	f, err := l.files.get(ctx, c.start, (*filesClient).lost, func() (*filesClient, error) { return c.openFiles(l) })
-	if err != nil {
-		return nil, fmt.Errorf("ssh %s: sftp: %w", c.name, err)
-	}
-	return f, nil
+// An sftpState is what a link knows of SFTP. The mutex of the link guards it, but for client.
+type sftpState struct {
+	client shared[*filesClient]
+	off    bool          // for good: the server has no SFTP, or no session to spare for it
+	users  int           // transfers under way
+	ended  bool          // quit is closed
+	quit   chan struct{} // ends the session
 }
 
+// giveUp has files go through commands from now on. Transfers that are under way end first.
+func (s *sftpState) giveUp() {
+	s.off = true
+	if s.users == 0 && !s.ended {
+		s.ended = true
+		close(s.quit)
+	}
+}
+
+// useSFTP counts a transfer, which the caller ends by done; not ok is that there is no SFTP.
+func (l *link) useSFTP() (done func(), ok bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.sftp.off {
+		return nil, false
+	}
+	l.sftp.users++
+	return func() {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		if l.sftp.users--; l.sftp.off {
+			l.sftp.giveUp()
+		}
+	}, true
+}
+
+// errNoSFTP is why there is no SFTP session, nor will be one.
+var errNoSFTP = errors.New("no SFTP")
+
+// transfer runs f with the SFTP session, which it opens if need be, or without one if the server has none.
+func (c *Conn) transfer(ctx context.Context, f func(*filesClient) error) error {
+	var client *filesClient
+	done := func() {}
+	err := c.onLink(ctx, func(l *link) (err error) {
+		end, ok := l.useSFTP()
+		if !ok {
+			return nil
+		}
+		client, err = l.sftp.client.get(ctx, c.start, (*filesClient).lost, func() (*filesClient, error) { return c.openFiles(l) })
+		switch {
+		case err == nil:
+			done = end
+			return nil
+		case errors.Is(err, errNoSFTP):
+			err = nil
+		}
+		end()
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	defer done()
+	return f(client)
+}
+
+// sftpTime is how long a server may take to begin to speak SFTP.
+const sftpTime = 15 * time.Second
+
 func (c *Conn) openFiles(l *link) (*filesClient, error) {
-	s, err := l.newSession(c.ctx)
+	if err := l.take(c.ctx, time.Now(), true); err != nil {
+		return nil, err
+	}
+	s, _, err := l.attempt(nil)
+	if refused(err) { // and so SFTP was given up
+		return nil, errNoSFTP
+	}
 	if err != nil {
 		return nil, err
 	}
-	// Package sftp would leave the session open if there is no such subsystem.
-	in, _ := s.StdinPipe()
-	out, _ := s.StdoutPipe()
-	stderr, _ := s.StderrPipe()
-	if err := s.RequestSubsystem("sftp"); err != nil {
-		s.Close()
-		return nil, runtime.Faultf(runtime.FaultInfra, "ask the site to enable SFTP", "%w", err)
-	}
-	client, err := sftp.NewClientPipe(out, in)
+	f, err := c.speakSFTP(s)
 	if err != nil {
-		s.Close()
+		l.giveBack(s)
+		if errors.Is(err, errNoSFTP) {
+			l.mu.Lock()
+			defer l.mu.Unlock()
+			l.sftp.giveUp()
+		}
 		return nil, err
 	}
-	f := &filesClient{Client: client, gone: make(chan struct{})}
-	c.work.Go(func() { io.Copy(io.Discard, stderr) }) // the caller is counted, so that Close waits
 	c.work.Go(func() {
-		client.Wait()
-		s.Close()
+		select {
+		case <-f.gone:
+		case <-l.sftp.quit:
+			f.Close()
+		}
+	})
+	c.work.Go(func() {
+		f.Wait()
+		l.giveBack(s)
 		close(f.gone)
 	})
 	return f, nil
 }
 
+// speakSFTP starts SFTP in a session. A login shell that prints something spoils it, as with the program sftp.
+func (c *Conn) speakSFTP(s *xssh.Session) (*filesClient, error) {
+	in, _ := s.StdinPipe()
+	out, _ := s.StdoutPipe()
+	stderr, _ := s.StderrPipe()
+	c.work.Go(func() { io.Copy(io.Discard, stderr) }) // the caller is counted, so that Close waits
+	ok, err := s.SendRequest("subsystem", true, xssh.Marshal(struct{ Name string }{"sftp"}))
+	if err != nil {
+		return nil, err
+	}
+	if !ok {
+		return nil, errNoSFTP
+	}
+	timer := time.AfterFunc(sftpTime, func() { s.Close() })
+	defer timer.Stop()
+	client, err := sftp.NewClientPipe(out, in)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", errNoSFTP, err)
+	}
+	return &filesClient{Client: client, gone: make(chan struct{})}, nil
+}
+
 // Put writes a temporary file beside name and renames it.
 func (c *Conn) Put(ctx context.Context, name string, mode fs.FileMode, r io.Reader) error {
 	return c.do(ctx, func() error {
-		f, err := c.files(ctx)
-		if err != nil {
-			return err
-		}
-		if err := f.put(ctx, name, mode, r); err != nil {
-			return c.fileError("put", name, err)
-		}
-		return nil
+		return c.transfer(ctx, func(f *filesClient) error {
+			if f == nil {
+				return c.putByCat(ctx, name, mode, r)
+			}
+			if err := f.put(ctx, name, mode, r); err != nil {
+				return c.fileError("put", name, err)
+			}
+			return nil
+		})
 	})
 }
 
@@ -141,14 +229,15 @@ func (c *Conn) Get(ctx context.Context, name string, from int64, w io.Writer) er
 	out := &streams{stdout: w, failed: cancel}
 	defer out.close()
 	return c.do(ctx, func() error {
-		f, err := c.files(ctx)
-		if err != nil {
-			return err
-		}
-		if err := f.get(ctx, name, from, writerFunc(out.writeStdout)); err != nil {
-			return c.fileError("get", name, err)
-		}
-		return nil
+		return c.transfer(ctx, func(f *filesClient) error {
+			if f == nil {
+				return c.getByCat(ctx, name, from, writerFunc(out.writeStdout))
+			}
+			if err := f.get(ctx, name, from, writerFunc(out.writeStdout)); err != nil {
+				return c.fileError("get", name, err)
+			}
+			return nil
+		})
 	})
 }
 

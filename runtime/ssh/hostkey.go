@@ -23,10 +23,10 @@ type hostKeys struct {
 	addr  string // under which the files have it: host:port
 	files []string
 	check xssh.HostKeyCallback
-	ask   func(prompt string) (string, error) // nil: nobody to ask
+	ask   func(prompt string, echo bool) (string, error)
 }
 
-func newHostKeys(h *host, ask func(string) (string, error)) (*hostKeys, error) {
+func newHostKeys(h *host, ask func(string, bool) (string, error)) (*hostKeys, error) {
 	k := &hostKeys{host: h, addr: net.JoinHostPort(h.addr, h.port), ask: ask}
 	if h.alias != "" {
 		k.addr = net.JoinHostPort(h.alias, "22")
@@ -121,10 +121,10 @@ func (k *hostKeys) verify(addr string, remote net.Addr, key xssh.PublicKey) erro
 		return k.changed(key, unknown.Want)
 	case k.host.strict == "accept-new":
 		return k.add(key)
-	case k.host.strict == "ask" && k.ask != nil:
+	case k.host.strict == "ask":
 		answer, err := k.ask(fmt.Sprintf("The key of host %s is not known: %s\nConnect, and remember it (yes/no)? ",
-			knownhosts.Normalize(k.addr), describeKey(key)))
-		if err != nil {
+			knownhosts.Normalize(k.addr), describeKey(key)), true)
+		if err != nil && !errors.Is(err, errNobody) {
 			return fmt.Errorf("ssh %s: %w", k.host.name, err)
 		}
 		if strings.TrimSpace(answer) == "yes" {
@@ -164,7 +164,7 @@ func (k *hostKeys) add(key xssh.PublicKey) error {
 		return fmt.Errorf("ssh %s: remember host key: %w", k.host.name, err)
 	}
 	defer f.Close()
-	line := knownhosts.Line([]string{k.addr}, key) + "\n"
+	line := k.line(key)
 	if info, err := f.Stat(); err == nil && info.Size() > 0 {
 		last := make([]byte, 1)
 		if _, err := f.ReadAt(last, info.Size()-1); err == nil && last[0] != '\n' {
@@ -175,6 +175,16 @@ func (k *hostKeys) add(key xssh.PublicKey) error {
 		return fmt.Errorf("ssh %s: remember host key: %w", k.host.name, err)
 	}
 	return f.Close()
+}
+
+// line is what a known_hosts file has of the host.
+func (k *hostKeys) line(key xssh.PublicKey) string {
+	line := knownhosts.Line([]string{k.addr}, key) + "\n"
+	if k.host.hashKnown {
+		name, rest, _ := strings.Cut(line, " ")
+		line = knownhosts.HashHostname(name) + " " + rest
+	}
+	return line
 }
 
 func describeKey(key xssh.PublicKey) string {

@@ -29,18 +29,24 @@ type server struct {
 	shell       string         // that runs commands
 	maxSessions int            // as MaxSessions of sshd_config; 0: any number
 	noFiles     bool           // has no SFTP
+	noise       string         // that comes before SFTP
 	user        xssh.PublicKey // who may log in
+	auth        func(*xssh.ServerConfig)
 	work        sync.WaitGroup
 
-	mu     sync.Mutex
-	conns  map[net.Conn]bool
-	logins int
-	most   int // sessions at a time
+	mu      sync.Mutex
+	changed *sync.Cond // one of those below
+	conns   map[net.Conn]bool
+	running int // commands
+	tries   int // to log in
+	logins  int // that succeeded
+	most    int // sessions at a time
 }
 
 // startServer starts a server that lets in whoever has the key.
 func startServer(t *testing.T, user xssh.PublicKey, options ...func(*server)) *server {
 	s := &server{t: t, shell: "/bin/sh", user: user, conns: make(map[net.Conn]bool)}
+	s.changed = sync.NewCond(&s.mu)
 	for _, o := range options {
 		o(s)
 	}
@@ -78,10 +84,33 @@ func (s *server) drop() {
 	}
 }
 
+// count counts a command that starts or ends.
+func (s *server) count(n int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.running += n
+	s.changed.Broadcast()
+}
+
+// waitIdle waits until there is no connection, and no command that outlives its own.
+func (s *server) waitIdle() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for len(s.conns) > 0 || s.running > 0 {
+		s.changed.Wait()
+	}
+}
+
 func (s *server) loggedIn() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.logins
+}
+
+func (s *server) tried() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.tries
 }
 
 func (s *server) port() string { return s.addr[strings.LastIndexByte(s.addr, ':')+1:] }
@@ -99,6 +128,7 @@ func (s *server) serve(conn net.Conn) {
 		conn.Close()
 		s.mu.Lock()
 		delete(s.conns, conn)
+		s.changed.Broadcast()
 		s.mu.Unlock()
 	}()
 	conf := &xssh.ServerConfig{PublicKeyCallback: func(_ xssh.ConnMetadata, key xssh.PublicKey) (*xssh.Permissions, error) {
@@ -110,6 +140,12 @@ func (s *server) serve(conn net.Conn) {
 	for _, k := range s.hostKeys {
 		conf.AddHostKey(k)
 	}
+	if s.auth != nil {
+		s.auth(conf)
+	}
+	s.mu.Lock()
+	s.tries++
+	s.mu.Unlock()
 	c, channels, requests, err := xssh.NewServerConn(conn, conf)
 	if err != nil {
 		return
@@ -190,6 +226,7 @@ func (s *server) session(nc xssh.NewChannel) {
 			return
 		case r.Type == "subsystem" && m.Text == "sftp" && !s.noFiles:
 			r.Reply(true, nil)
+			io.WriteString(ch, s.noise)
 			if files, err := sftp.NewServer(ch); err == nil {
 				s.work.Go(func() { xssh.DiscardRequests(requests) })
 				files.Serve()
@@ -203,6 +240,8 @@ func (s *server) session(nc xssh.NewChannel) {
 
 // exec runs a command, to which the client may send signals, as the leader of a process group.
 func (s *server) exec(ch xssh.Channel, requests <-chan *xssh.Request, line string) {
+	s.count(1)
+	defer s.count(-1)
 	cmd := exec.Command(s.shell, "-c", line)
 	cmd.Stdout, cmd.Stderr = ch, ch.Stderr()
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}

@@ -59,6 +59,32 @@ func (s *streams) write(w *io.Writer, p []byte) (int, error) {
 	return len(p), nil
 }
 
+// A beginning passes to w what follows the mark.
+type beginning struct {
+	w      func(p []byte) (int, error)
+	begun  func(pid string) // is called once
+	passed bool
+	before []byte // the last of what came before the mark
+}
+
+func (b *beginning) Write(p []byte) (int, error) {
+	if b.passed {
+		return b.w(p)
+	}
+	b.before = append(b.before, p...)
+	if m := mark.FindSubmatchIndex(b.before); m != nil {
+		b.passed = true
+		b.begun(string(b.before[m[2]:m[3]]))
+		if rest := b.before[m[1]:]; len(rest) > 0 {
+			b.w(rest) // which never fails
+		}
+		b.before = nil
+	} else if over := len(b.before) - stderrTail; over > 0 {
+		b.before = append(b.before[:0], b.before[over:]...)
+	}
+	return len(p), nil
+}
+
 // A writerFunc is an io.Writer.
 type writerFunc func(p []byte) (int, error)
 

@@ -4,7 +4,8 @@
 // usage: delay RTT TARGET
 //
 // It listens on a free port of 127.0.0.1, prints that port, and relays until it is killed. Data goes half the
-// round-trip time later, each way, at any rate: what it adds is latency, not a limit.
+// round-trip time later, each way, at any rate: what it adds is latency, not a limit. On SIGUSR1 it resets all
+// connections, and prints how many there were.
 package main
 
 import (
@@ -12,7 +13,9 @@ import (
 	"log"
 	"net"
 	"os"
+	"os/signal"
 	"sync"
+	"syscall"
 	"time"
 )
 
@@ -30,30 +33,89 @@ func main() {
 	if err != nil {
 		log.Fatal(err)
 	}
+	r := &relay{target: os.Args[2], oneWay: rtt / 2, conns: make(map[*net.TCPConn]*net.TCPConn)}
+	cuts := make(chan os.Signal, 1)
+	signal.Notify(cuts, syscall.SIGUSR1)
+	go func() {
+		for range cuts {
+			fmt.Println(r.cut())
+		}
+	}()
 	fmt.Println(l.Addr().(*net.TCPAddr).Port)
 	for {
 		conn, err := l.Accept()
 		if err != nil {
 			log.Fatal(err)
 		}
-		go relay(conn.(*net.TCPConn), os.Args[2], rtt)
+		go r.serve(conn.(*net.TCPConn))
 	}
 }
 
-// relay connects client to the target, one round trip late as a handshake would be.
-func relay(client *net.TCPConn, target string, rtt time.Duration) {
-	defer client.Close()
-	time.Sleep(rtt)
-	server, err := net.Dial("tcp", target)
+type relay struct {
+	target string
+	oneWay time.Duration
+
+	mu    sync.Mutex
+	conns map[*net.TCPConn]*net.TCPConn // open: from the client, and to the target; nil before the handshake is over
+}
+
+// serve connects client to the target. Of a handshake the client sees the end after a round trip, and may send; the
+// target sees it when the last part has arrived, too.
+func (r *relay) serve(client *net.TCPConn) {
+	r.opened(client, nil)
+	defer r.closed(client)
+	time.Sleep(2 * r.oneWay)
+	there := receive(client, r.oneWay)
+	time.Sleep(r.oneWay)
+	conn, err := net.Dial("tcp", r.target)
 	if err != nil {
 		log.Print(err)
+		client.Close()
+		for range there {
+		}
 		return
 	}
-	defer server.Close()
+	server := conn.(*net.TCPConn)
+	r.opened(client, server)
+	back := receive(server, r.oneWay)
 	var both sync.WaitGroup
-	both.Go(func() { pump(server.(*net.TCPConn), client, rtt/2) })
-	both.Go(func() { pump(client, server.(*net.TCPConn), rtt/2) })
+	both.Go(func() { send(server, there, client) })
+	both.Go(func() { send(client, back, server) })
 	both.Wait()
+}
+
+func (r *relay) opened(client, server *net.TCPConn) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.conns[client] = server
+}
+
+func (r *relay) closed(client *net.TCPConn) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	client.Close()
+	if server := r.conns[client]; server != nil {
+		server.Close()
+	}
+	delete(r.conns, client)
+}
+
+// cut resets both ends of all connections, and returns how many there were.
+func (r *relay) cut() int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for client, server := range r.conns {
+		reset(client)
+		if server != nil {
+			reset(server)
+		}
+	}
+	return len(r.conns)
+}
+
+func reset(conn *net.TCPConn) {
+	conn.SetLinger(0)
+	conn.Close()
 }
 
 // A chunk is data and when it is to arrive.
@@ -62,8 +124,8 @@ type chunk struct {
 	due  time.Time
 }
 
-// pump copies src to dst, the end of the stream included, each byte by delay later.
-func pump(dst, src *net.TCPConn, delay time.Duration) {
+// receive returns what comes from src, until the end of the stream: each chunk is due delay after it came.
+func receive(src *net.TCPConn, delay time.Duration) <-chan chunk {
 	under := make(chan chunk, 4096) // on the way: enough for 32 KiB each every 10 µs
 	go func() {
 		defer close(under)
@@ -76,6 +138,11 @@ func pump(dst, src *net.TCPConn, delay time.Duration) {
 			}
 		}
 	}()
+	return under
+}
+
+// send writes each chunk to dst when it is due, the end of the stream included. If dst takes no more, it closes src.
+func send(dst *net.TCPConn, under <-chan chunk, src *net.TCPConn) {
 	for c := range under {
 		time.Sleep(time.Until(c.due))
 		if _, err := dst.Write(c.data); err != nil {

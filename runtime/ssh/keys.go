@@ -19,17 +19,26 @@ import (
 // A keyring holds the keys to log in with, in the order in which they are tried. Servers allow a few attempts only:
 // what the configuration names goes first, then what the agent has, then the default files.
 type keyring struct {
-	ask     func(prompt string) (string, error) // nil: nobody to ask
-	agent   net.Conn                            // nil: none
-	held    []xssh.Signer                       // by the agent
+	unlock  func(name string, text []byte) (xssh.Signer, error) // nil: nobody to ask for a passphrase
+	agent   net.Conn                                            // nil: none
+	held    []xssh.Signer                                       // by the agent
+	certs   []*xssh.Certificate                                 // that the configuration names
 	signers []xssh.Signer
 	tried   []string // for people: what signers has
 	skipped []string // for people: what could not be used, and why
 }
 
 // newKeyring gathers the keys for a host. They can be used until close.
-func newKeyring(h *host, ask func(string) (string, error)) *keyring {
-	k := &keyring{ask: ask}
+func newKeyring(h *host, unlock func(name string, text []byte) (xssh.Signer, error)) *keyring {
+	k := &keyring{unlock: unlock}
+	for _, name := range h.certs {
+		cert, err := readCertificate(name)
+		if err != nil {
+			k.skipped = append(k.skipped, fmt.Sprintf("%s: %v", name, plain(err)))
+			continue
+		}
+		k.certs = append(k.certs, cert)
+	}
 	k.connectAgent(h.agent)
 	if h.defaultKeys && !h.identitiesOnly {
 		k.addAgent()
@@ -51,14 +60,19 @@ func (k *keyring) close() {
 	}
 }
 
+// agentTime is how long an agent may take to list its keys.
+const agentTime = 5 * time.Second
+
 func (k *keyring) connectAgent(socket string) {
 	if socket == "" {
 		return
 	}
-	conn, err := net.DialTimeout("unix", socket, 5*time.Second)
+	conn, err := net.DialTimeout("unix", socket, agentTime)
 	if err == nil {
 		k.agent = conn
+		conn.SetDeadline(time.Now().Add(agentTime))
 		k.held, err = agent.NewClient(conn).Signers()
+		conn.SetDeadline(time.Time{}) // to sign may take a person's touch
 	}
 	if err != nil {
 		k.skipped = append(k.skipped, fmt.Sprintf("ssh-agent: %v", err))
@@ -71,8 +85,13 @@ func (k *keyring) addAgent() {
 	}
 }
 
-// add appends a key, unless it is there already.
+// add appends a key, unless it is there already, and before it the certificates for it.
 func (k *keyring) add(s xssh.Signer, from string) {
+	for _, cert := range k.certs {
+		if bytes.Equal(cert.Key.Marshal(), s.PublicKey().Marshal()) {
+			k.certify(s, cert, from)
+		}
+	}
 	if findKey(k.signers, s.PublicKey()) == nil {
 		k.signers = append(k.signers, s)
 		k.tried = append(k.tried, fmt.Sprintf("%s of %s", describeKey(s.PublicKey()), from))
@@ -87,6 +106,13 @@ func findKey(list []xssh.Signer, key xssh.PublicKey) xssh.Signer {
 	return list[i]
 }
 
+// certify adds a certificate for a key.
+func (k *keyring) certify(s xssh.Signer, cert *xssh.Certificate, from string) {
+	if certified, err := xssh.NewCertSigner(cert, s); err == nil {
+		k.add(certified, from)
+	}
+}
+
 // addFile adds the key of a file, and its certificate if one is beside it. An encrypted key, and one of which only
 // the public part is there, may be with the agent.
 func (k *keyring) addFile(name string) error {
@@ -96,24 +122,20 @@ func (k *keyring) addFile(name string) error {
 		signer, err = xssh.ParsePrivateKey(text)
 	}
 	if err != nil {
-		signer, err = k.unlock(name, text, err)
+		signer, err = k.find(name, text, err)
 	}
 	if err != nil {
 		return err
 	}
-	if cert, err := readPublic(name + "-cert.pub"); err == nil {
-		if c, ok := cert.(*xssh.Certificate); ok {
-			if s, err := xssh.NewCertSigner(c, signer); err == nil {
-				k.add(s, name+"-cert.pub")
-			}
-		}
+	if cert, err := readCertificate(name + "-cert.pub"); err == nil {
+		k.certify(signer, cert, name)
 	}
 	k.add(signer, name)
 	return nil
 }
 
-// unlock finds another way to sign with a key that could not be read because of err.
-func (k *keyring) unlock(name string, text []byte, err error) (xssh.Signer, error) {
+// find finds another way to sign with a key that could not be read because of err.
+func (k *keyring) find(name string, text []byte, err error) (xssh.Signer, error) {
 	locked := (*xssh.PassphraseMissingError)(nil)
 	public, pubErr := readPublic(strings.TrimSuffix(name, ".pub") + ".pub")
 	if errors.As(err, &locked) && locked.PublicKey != nil {
@@ -125,8 +147,10 @@ func (k *keyring) unlock(name string, text []byte, err error) (xssh.Signer, erro
 		}
 	}
 	switch {
-	case locked != nil && pubErr == nil && k.ask != nil:
-		return &lockedKey{name: name, text: text, public: public, ask: k.ask}, nil
+	case locked != nil && pubErr == nil && k.unlock != nil:
+		return &lockedKey{name: name, text: text, public: public, unlock: k.unlock}, nil
+	case pubErr == nil && strings.HasPrefix(public.Type(), "sk-"):
+		return nil, fmt.Errorf("%s is of a hardware key, and not in the ssh-agent", name)
 	case locked != nil:
 		return nil, fmt.Errorf("%s is encrypted, and not in the ssh-agent", name)
 	case pubErr == nil:
@@ -152,12 +176,24 @@ func readPublic(name string) (xssh.PublicKey, error) {
 	return key, err
 }
 
-// A lockedKey asks for its passphrase when, and only when, the server has said that it takes the key.
+func readCertificate(name string) (*xssh.Certificate, error) {
+	key, err := readPublic(name)
+	if err != nil {
+		return nil, err
+	}
+	cert, ok := key.(*xssh.Certificate)
+	if !ok {
+		return nil, errors.New("it is no certificate")
+	}
+	return cert, nil
+}
+
+// A lockedKey is unlocked when, and only when, the server has said that it takes the key.
 type lockedKey struct {
 	name   string
 	text   []byte
 	public xssh.PublicKey
-	ask    func(prompt string) (string, error)
+	unlock func(name string, text []byte) (xssh.Signer, error)
 }
 
 func (k *lockedKey) PublicKey() xssh.PublicKey { return k.public }
@@ -167,16 +203,24 @@ func (k *lockedKey) Sign(rand io.Reader, data []byte) (*xssh.Signature, error) {
 }
 
 func (k *lockedKey) SignWithAlgorithm(rand io.Reader, data []byte, algorithm string) (*xssh.Signature, error) {
-	passphrase, err := k.ask(fmt.Sprintf("Passphrase of %s: ", k.name))
+	signer, err := k.unlock(k.name, k.text)
 	if err != nil {
 		return nil, err
-	}
-	signer, err := xssh.ParsePrivateKeyWithPassphrase(k.text, []byte(passphrase))
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", k.name, err)
 	}
 	if s, ok := signer.(xssh.AlgorithmSigner); ok && algorithm != "" {
 		return s.SignWithAlgorithm(rand, data, algorithm)
 	}
 	return signer.Sign(rand, data)
+}
+
+// String says what was tried.
+func (k *keyring) String() string {
+	s := "no key to try"
+	if len(k.tried) > 0 {
+		s = "tried " + strings.Join(k.tried, ", ")
+	}
+	if len(k.skipped) > 0 {
+		s += "; not tried: " + strings.Join(k.skipped, ", ")
+	}
+	return s
 }
