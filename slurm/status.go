@@ -60,12 +60,17 @@ func (s *Scheduler) Status(ctx context.Context, ids ...runtime.JobID) (map[runti
 	if caps := s.known.Load(); caps != nil && !caps.accounting {
 		s.memory.accountless()
 	}
-	if plan := s.memory.plan(time.Now(), known, missing); !plan.empty() {
+	for goOn := true; goOn; {
+		plan := s.memory.plan(time.Now(), known, missing)
+		if plan.empty() {
+			break
+		}
 		found := s.follow(ctx, plan)
 		if ctx.Err() != nil {
 			return nil, fmt.Errorf("status: %w", context.Cause(ctx))
 		}
 		s.memory.learn(time.Now(), plan, found)
+		goOn = found.accountless // then it is slurmctld that has to be asked
 	}
 	s.memory.recall(time.Now(), missing, known)
 	return known, nil
