@@ -26,8 +26,8 @@ import (
 )
 
 // A world is a login node whose Slurm is a simulated cluster. Its sbatch, squeue, sacct, scontrol, scancel and sinfo are
-// this test's own binary, which asks the world over a socket; while they run, time stands still. The jobs of the cluster
-// only pretend to run, and leave their files on disk.
+// a program that asks the world over a socket; while they run, time stands still. The jobs of the cluster only pretend to
+// run, and leave their files on disk.
 type world struct {
 	*sim.Cluster
 	*shellConn // for Get
@@ -63,13 +63,15 @@ func newWorld(t *testing.T, config sim.Config, flavor flavor) *world {
 	}
 	w.config.Files = files{t}
 	w.Cluster = sim.New(w.config)
-	self, err := os.Executable()
-	if err != nil {
-		t.Fatal(err)
+	command, err := buildCommand()
+	if err == nil {
+		err = os.Mkdir(filepath.Join(dir, "bin"), 0o777)
 	}
 	for _, name := range []string{"sbatch", "squeue", "sacct", "scontrol", "scancel", "sinfo"} {
-		program := fmt.Sprintf("#!/bin/sh\nAIFB_TEST_COMMAND=%s exec %s \"$@\"\n", name, runtime.Quote(self))
-		w.write(filepath.Join("bin", name), program)
+		err = errors.Join(err, os.Symlink(command, filepath.Join(dir, "bin", name)))
+	}
+	if err != nil {
+		t.Fatal(err)
 	}
 	w.shellConn = &shellConn{shell: []string{"sh", "-c"}, env: []string{
 		"PATH=" + filepath.Join(dir, "bin") + ":/usr/bin:/bin", "SLURM_CONF=/etc/slurm.conf",
@@ -77,13 +79,6 @@ func newWorld(t *testing.T, config sim.Config, flavor flavor) *world {
 		"SQUEUE_FORMAT=%i", "SQUEUE_STATES=PD", "SQUEUE_USERS=bob", "SQUEUE_PARTITION=other", "SACCT_FORMAT=JobID", "LC_ALL=xx",
 	}}
 	return w
-}
-
-func (w *world) write(name, text string) {
-	name = filepath.Join(w.dir, name)
-	if err := errors.Join(os.MkdirAll(filepath.Dir(name), 0o777), os.WriteFile(name, []byte(text), 0o777)); err != nil {
-		w.t.Fatal(err)
-	}
 }
 
 // files is where the jobs of a world leave their files.
@@ -138,35 +133,27 @@ func fails(code int, format string, args ...any) result {
 	return result{Code: code, Stderr: fmt.Sprintf(format, args...) + "\n"}
 }
 
-// TestMain lets this binary be the commands of a world.
-func TestMain(m *testing.M) {
-	if name := os.Getenv("AIFB_TEST_COMMAND"); name != "" {
-		os.Exit(beCommand(name))
-	}
-	os.Exit(m.Run())
-}
+// commandDir is the variable of the environment that says where buildCommand builds.
+const commandDir = "AIFB_TEST_COMMAND_DIR"
 
-func beCommand(name string) int {
-	stdin, err := io.ReadAll(os.Stdin)
-	if err != nil {
-		stdin = nil // there is none
+// buildCommand builds the program that is each of Slurm's commands.
+var buildCommand = sync.OnceValues(func() (file string, err error) {
+	file = filepath.Join(os.Getenv(commandDir), "command")
+	if out, err := exec.Command("go", "build", "-o", file, "./testdata/command").CombinedOutput(); err != nil {
+		return "", fmt.Errorf("%w: %s", err, out)
 	}
-	conn, err := net.Dial("unix", os.Getenv("AIFB_TEST_SOCKET"))
+	return file, nil
+})
+
+func TestMain(m *testing.M) {
+	dir, err := os.MkdirTemp("", "slurm-command-")
 	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		return 99
+		panic(err)
 	}
-	defer conn.Close()
-	var r result
-	err = errors.Join(json.NewEncoder(conn).Encode(call{Name: name, Args: os.Args[1:], Env: os.Environ(), Stdin: string(stdin)}),
-		json.NewDecoder(conn).Decode(&r))
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		return 99
-	}
-	io.WriteString(os.Stdout, r.Stdout)
-	io.WriteString(os.Stderr, r.Stderr)
-	return r.Code
+	os.Setenv(commandDir, dir)
+	code := m.Run()
+	os.RemoveAll(dir)
+	os.Exit(code)
 }
 
 // Run implements runtime.Conn.
