@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"regexp"
 	"slices"
 	"strconv"
@@ -909,6 +908,3 @@ func (w *world) scancel(c *call) result {
 }
 
 var cancelID = regexp.MustCompile(`^\d+(_(\d+|\[[\d,:-]+\]))?$`)
-
-// home is where the jobs of a world have their directories.
-func (w *world) home() string { return filepath.Join(w.dir, "home") }

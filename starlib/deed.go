@@ -3,6 +3,7 @@ package starlib
 import (
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 
 	"go.starlark.net/starlark"
@@ -28,15 +29,18 @@ func (c *call) deed() runtime.Deed {
 	return runtime.Deed{Key: key, Pos: stack.At(0).Pos.String()}
 }
 
-// of returns where the job of a RefusedError was started, if err is one.
-func (o *origins) of(err error) (stack starlark.CallStack) {
+// refusal returns the places of the call that started the job of a RefusedError, and what that is to it; nil if err is
+// none.
+func (r *run) refusal(err error) ([]Frame, error) {
 	refused := (*runtime.RefusedError)(nil)
 	if !errors.As(err, &refused) {
-		return nil
+		return nil, nil
 	}
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.calls[refused.Deed.Key]
+	r.origins.mu.Lock()
+	frames := r.loader.frames(r.origins.calls[refused.Deed.Key])
+	r.origins.mu.Unlock()
+	builtin, _, _ := strings.Cut(refused.Deed.Call, "(")
+	return frames, runtime.Faultf(runtime.FaultOf(err), runtime.HintOf(err), "%s: %w", builtin, refused)
 }
 
 // frames returns the places of a stack in files of recipes, the innermost first.

@@ -203,17 +203,19 @@ func (r *run) locate(ctx context.Context, err error) error {
 		}
 		return errors.Join(all...)
 	}
-	origin := r.loader.frames(r.origins.of(err))
+	origin, refused := r.refusal(err)
 	eval := (*starlark.EvalError)(nil)
 	if !errors.As(err, &eval) {
-		if len(origin) > 0 {
-			return &SourceError{Frames: origin, Err: err}
+		if refused != nil {
+			return &SourceError{Frames: origin, Err: refused}
 		}
 		return err
 	}
 	located := &SourceError{Err: eval.Unwrap(), Frames: origin}
 	inner := (*SourceError)(nil)
 	switch {
+	case refused != nil: // it matters who started the job, and not who noticed
+		located.Err = refused
 	case errors.As(located.Err, &inner): // of a file that was loaded
 		located.Frames, located.Err = slices.Clone(inner.Frames), inner.Err
 	case located.Err == nil:

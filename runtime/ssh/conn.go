@@ -1,4 +1,5 @@
-// Package ssh implements runtime.Conn over SSH and SFTP, for the hosts of the user's OpenSSH configuration.
+// Package ssh implements runtime.Conn over SSH and SFTP, for the hosts of the user's OpenSSH configuration, to which it
+// logs in itself or has the system's ssh log in.
 package ssh
 
 import (
