@@ -29,7 +29,7 @@ func doctorCommand(std streams) *cli.Command {
 exit code is 0 if the target is usable, even if something is missing that not every recipe needs, and else 6.`,
 		Flags: []cli.Flag{targetFlag(), storeFlag(), configFlag(), jsonFlag()},
 		Action: atMost(0, func(c *cli.Context) error {
-			ctx, done := untilSignal(c.Context)
+			ctx, done := untilLeft(c.Context)
 			defer done()
 			cfg, err := readConfig(c)
 			if err != nil {

@@ -34,7 +34,7 @@ without JOB, the run: then also jobs that start later are shown. Ctrl-C leaves.`
 			if c.IsSet("tail") && c.Int("tail") < 0 {
 				return runtime.Faultf(runtime.FaultUsage, "", "--tail %d is no number of lines", c.Int("tail"))
 			}
-			ctx, done := untilSignal(c.Context)
+			ctx, done := untilLeft(c.Context)
 			defer done()
 			return withStore(c, func(_ context.Context, cfg *config, store runtime.Store) error {
 				st, err := findRun(ctx, store, cmp.Or(c.Args().First(), "last"))

@@ -51,6 +51,13 @@ func catchSignals(w io.Writer, leave string) (s *signals, stop func()) {
 	return s, func() { signal.Stop(s.got); signal.Stop(s.pipe); close(s.done) }
 }
 
+// untilLeft is untilSignal for what only shows something: where nobody reads that any more, it dies, as programs do.
+func untilLeft(ctx context.Context) (context.Context, func()) {
+	ctx, done := untilSignal(ctx)
+	signal.Reset(syscall.SIGPIPE)
+	return ctx, done
+}
+
 // scope returns a context that a signal cancels. The caller calls done at its end.
 func (s *signals) scope(ctx context.Context) (context.Context, func()) {
 	ctx, cancel := context.WithCancelCause(ctx)

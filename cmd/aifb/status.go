@@ -31,7 +31,7 @@ that runs it has stored; of a run that no process looks after, the target is ask
 		Flags: []cli.Flag{storeFlag(), configFlag(), jsonFlag(),
 			boolFlag("watch", "go on showing it until the run has ended; Ctrl-C leaves", "w")},
 		Action: atMost(1, func(c *cli.Context) error {
-			ctx, done := untilSignal(c.Context)
+			ctx, done := untilLeft(c.Context)
 			defer done()
 			return withStore(c, func(_ context.Context, cfg *config, store runtime.Store) error {
 				st, err := findRun(ctx, store, cmp.Or(c.Args().First(), "last"))

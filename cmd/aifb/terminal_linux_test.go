@@ -33,8 +33,13 @@ type console struct {
 // openConsole starts `aifb repl` on a new terminal.
 func openConsole(t *testing.T, home string, env ...string) *console {
 	t.Helper()
+	return openConsoleOf(t, home, repl(home, env...))
+}
+
+// openConsoleOf starts another command on a new terminal.
+func openConsoleOf(t *testing.T, home string, cmd *exec.Cmd) *console {
+	t.Helper()
 	pty, tty := openTerminalPair(t)
-	cmd := repl(home, env...)
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = tty, tty, tty
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true}
 	c := &console{t: t, home: home, cmd: cmd, pty: pty}
