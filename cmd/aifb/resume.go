@@ -22,11 +22,10 @@ func resumeCommand(std streams) *cli.Command {
 started are those that the recipe gets, whether they are to be submitted, wait, run or have ended. If the recipe has
 changed such that it does other things than before, that is an error at the place where it differs.`,
 		Flags: []cli.Flag{storeFlag(), configFlag(),
-			&cli.BoolFlag{Name: "keep", Usage: "leave jobs and their files on the target when the recipe ends"},
-			&cli.BoolFlag{Name: "json", Usage: "print the outcome and the measurements as JSON; what the recipe prints goes to stderr"},
-			&cli.BoolFlag{Name: "verbose", Aliases: []string{"v"}, Usage: "say more on stderr"}},
-		OnUsageError: usageError,
-		Action:       atMost(1, func(c *cli.Context) error { return resumeRun(c, std) }),
+			boolFlag("keep", "leave jobs and their files on the target when the recipe ends"),
+			boolFlag("json", "print the outcome and the measurements as JSON; what the recipe prints goes to stderr"),
+			boolFlag("verbose", "say more on stderr", "v")},
+		Action: atMost(1, func(c *cli.Context) error { return resumeRun(c, std) }),
 	}
 }
 
