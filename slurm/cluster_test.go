@@ -3,9 +3,12 @@ package slurm
 import (
 	"context"
 	"crypto/rand"
+	"encoding/json"
 	"fmt"
 	"os"
+	"os/exec"
 	"path"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -15,7 +18,7 @@ import (
 )
 
 // realCluster connects to the cluster of testdata/cluster and returns a directory there for the test.
-func realCluster(t *testing.T) (*shellConn, string) {
+func realCluster(t testing.TB) (*shellConn, string) {
 	t.Helper()
 	config := os.Getenv("AIFB_TEST_SSH_CONFIG")
 	if config == "" {
@@ -89,36 +92,220 @@ func TestClusterLostAnswer(t *testing.T) {
 	}
 }
 
-// 200 jobs in one round trip, and one to see them all.
-func BenchmarkClusterSubmit(b *testing.B) {
-	config := os.Getenv("AIFB_TEST_SSH_CONFIG")
-	if config == "" {
-		b.Skip("the real Slurm: AIFB_TEST_SSH_CONFIG is not set; testdata/cluster/run sets it")
+// heldJobs makes jobs that do not start, and whose tokens begin with aifb-RUN.
+func heldJobs(dir, run string, n int) (jobs []runtime.Job) {
+	for i := range n {
+		name := fmt.Sprintf("j%d", i)
+		jobs = append(jobs, runtime.Job{Token: "aifb-" + run + "-" + name, Name: name, Dir: dir + "/" + name,
+			Args: []string{"true"}, Limit: time.Minute, Needs: runtime.Resources{Extra: []string{"--hold"}}})
 	}
-	conn := &shellConn{shell: []string{"ssh", "-F", config, "cluster"}}
-	s := New(conn, "cluster")
-	for b.Loop() {
-		run := rand.Text()
-		var jobs []runtime.Job
-		for i := range 200 {
-			name := fmt.Sprintf("aifb-bench-%s-%d", run, i)
-			jobs = append(jobs, runtime.Job{Token: name, Name: name, Dir: "/home/alice/bench/" + name,
-				Args: []string{"true"}, Limit: time.Minute, Needs: runtime.Resources{Extra: []string{"--hold"}}})
+	return jobs
+}
+
+// heldGroup makes a group of jobs that do not start.
+func heldGroup(dir, run string, n int) []runtime.Job {
+	jobs := heldJobs(dir, run, n)
+	for i := range jobs {
+		name := fmt.Sprintf("g.%d", i)
+		jobs[i].Token, jobs[i].Name, jobs[i].Dir = "aifb-"+run+"-"+name, name, dir+"/"+name
+		jobs[i].Group, jobs[i].Index, jobs[i].Count = "g", i, n
+	}
+	return jobs
+}
+
+// submitAll submits jobs of which none may fail, and cancels them when the test ends.
+func submitAll(t testing.TB, s *Scheduler, jobs ...runtime.Job) (ids []runtime.JobID) {
+	t.Helper()
+	subs, err := s.Submit(t.Context(), jobs...)
+	for _, sub := range subs {
+		if ids = append(ids, sub.ID); sub.Err != nil && err == nil {
+			err = sub.Err
 		}
-		subs, err := s.Submit(b.Context(), jobs...)
+	}
+	t.Cleanup(func() {
+		if err := s.Cancel(context.Background(), ids...); err != nil {
+			t.Error(err)
+		}
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return ids
+}
+
+// once checks that of each job there is one, with the id.
+func once(t *testing.T, s *Scheduler, jobs []runtime.Job, ids []runtime.JobID) {
+	t.Helper()
+	found, err := s.Find(t.Context(), jobs[0].Token[:strings.LastIndexByte(jobs[0].Token, '-')])
+	if err != nil {
+		t.Fatal(err)
+	}
+	byToken := make(map[string]runtime.JobID)
+	for _, f := range found {
+		if byToken[f.Token] != "" {
+			t.Errorf("there are two jobs %s: %s and %s", f.Token, byToken[f.Token], f.ID)
+		}
+		byToken[f.Token] = f.ID
+	}
+	for i, job := range jobs {
+		if byToken[job.Token] != ids[i] {
+			t.Errorf("%s is said to be %s, and is %q", job.Token, ids[i], byToken[job.Token])
+		}
+	}
+	if len(found) != len(jobs) {
+		t.Errorf("there are %d jobs, want %d", len(found), len(jobs))
+	}
+}
+
+// The jobs of a group have their files where those of other jobs are, whatever array they are in.
+func TestClusterGroup(t *testing.T) {
+	t.Parallel()
+	conn, dir := realCluster(t)
+	jobs := heldGroup(dir, rand.Text(), 1003)
+	for i := range jobs {
+		jobs[i].Args, jobs[i].Needs.Extra = []string{"sh", "-c", "echo $CLIENT_NAME"}, nil
+	}
+	few := []runtime.Job{jobs[0], jobs[7], jobs[1002]}
+	program := `mkdir -p "$1/.gate-g" && echo 1 go >"$1/.gate-g/go"` // they need not wait for the others
+	if _, err := runtime.Output(t.Context(), conn, "sh", "-c", program, "sh", dir); err != nil {
+		t.Fatal(err)
+	}
+	s := New(conn, "cluster")
+	ids := submitAll(t, s, few...)
+	once(t, s, few, ids)
+	for i, job := range few {
+		files := map[string]string{runtime.FileStdout: job.Name + "\n", FileOutput: ""}
+		var start runtime.Start
+		for limit := time.Now().Add(time.Minute); ; {
+			out, err := runtime.Output(t.Context(), conn, "cat", job.Dir+"/"+runtime.FileExit, job.Dir+"/"+runtime.FileStart)
+			if err == nil {
+				_, text, _ := strings.Cut(out, "\n")
+				if err := json.Unmarshal([]byte(text), &start); err != nil {
+					t.Fatal(err)
+				}
+				break
+			}
+			if time.Now().After(limit) {
+				t.Fatalf("%s does not end: %v", job.Name, err)
+			}
+			time.Sleep(200 * time.Millisecond)
+		}
+		if number, _, _ := strings.Cut(string(ids[i]), ";"); start.ID != number {
+			t.Errorf("%s is %s, and says that it is %s", job.Name, ids[i], start.ID)
+		}
+		script, err := Script(job)
+		if err != nil {
+			t.Fatal(err)
+		}
+		files[runtime.FileScript] = script
+		for name, want := range files {
+			if got, err := runtime.Output(t.Context(), conn, "cat", job.Dir+"/"+name); err != nil || got != want {
+				t.Errorf("%s of %s, %v:\n%q\nwant\n%q", name, job.Name, err, got, want)
+			}
+		}
+	}
+	if again := submitAll(t, New(conn, "cluster"), few...); !slices.Equal(again, ids) {
+		t.Errorf("again, the ids are %v", again)
+	}
+}
+
+// 1000 jobs of a group are one sbatch, found by their tokens and cancelled by one scancel.
+func TestClusterLargeGroup(t *testing.T) {
+	t.Parallel()
+	conn, dir := realCluster(t)
+	jobs, s := heldGroup(dir, rand.Text(), 1000), New(conn, "cluster")
+	ids := submitAll(t, s, jobs...)
+	once(t, s, jobs, ids)
+	if err := s.Cancel(t.Context(), ids...); err != nil {
+		t.Fatal(err)
+	}
+	queue, err := runtime.Output(t.Context(), conn, "squeue", "--me", "-h", "-r", "-o", "%j")
+	if err != nil || strings.Contains(queue, arrayName(strings.TrimSuffix(jobs[0].Token, ".0"), 0)+"\n") {
+		t.Errorf("after Cancel: %s%v", queue, err)
+	}
+}
+
+// The connection is lost in the middle of a submission, again and again.
+func TestClusterCut(t *testing.T) {
+	conn, dir := realCluster(t)
+	run := rand.Text()
+	jobs := append(heldJobs(dir, run, 60), heldGroup(dir, run, 5)...)
+	cut := &shellConn{shell: conn.shell}
+	cut.fault = func(run int32, _ *runtime.Cmd, p *exec.Cmd) error {
+		if run > 3 {
+			return nil
+		}
+		p.Args = append([]string{"timeout", "-s", "KILL", fmt.Sprintf("0.%d", 2+2*run), p.Path}, p.Args[1:]...)
+		var err error
+		p.Path, err = exec.LookPath("timeout")
+		return err
+	}
+	ids := submitAll(t, New(cut, "cluster"), jobs...)
+	once(t, New(conn, "cluster"), jobs, ids)
+}
+
+// slurmctld stands still while a job is submitted: sbatch gives up, and the job is made when it goes on.
+func TestClusterTimedOut(t *testing.T) {
+	conn, dir := realCluster(t)
+	signal := func(name string) {
+		out, err := exec.Command(os.Getenv("AIFB_TEST_CLUSTER"), "in", "login", "sh", "-c",
+			"kill -"+name+" $(cat /run/slurmctld.pid)").CombinedOutput()
+		if err != nil {
+			t.Fatalf("%v\n%s", err, out)
+		}
+	}
+	signal("STOP")
+	defer signal("CONT")
+	jobs, s := heldJobs(dir, rand.Text(), 3), New(conn, "cluster")
+	go func() {
+		program := `until grep -q "begin out" "$1"; do sleep 0.1; done`
+		runtime.Output(t.Context(), conn, "sh", "-c", program, "sh", jobs[0].Dir+"/answer.0")
+		signal("CONT")
+	}()
+	subs, err := s.Submit(t.Context(), jobs...)
+	if err != nil || subs[0].Err != nil || runtime.ClassOf(subs[1].Err) != runtime.Transient {
+		t.Fatalf("got %+v, %v", subs, err)
+	}
+	ids := submitAll(t, s, jobs...)
+	once(t, s, jobs, ids)
+}
+
+// 1000 jobs with a script each, beside the same sbatch calls in a loop of the login node's shell.
+func BenchmarkClusterSubmit(b *testing.B) {
+	conn, dir := realCluster(b)
+	s := New(conn, "cluster")
+	var ours, loop time.Duration
+	const jobs = 1000
+	for b.Loop() {
+		start := time.Now()
+		ids := submitAll(b, s, heldJobs(dir, rand.Text(), jobs)...)
+		ours += time.Since(start)
+		if known, err := s.Status(b.Context(), ids...); err != nil || len(known) != len(ids) {
+			b.Fatal(len(known), err)
+		}
+		const program = `cd "$1" && for d in *; do sbatch --parsable "$d/script"; done`
+		start = time.Now()
+		out, err := runtime.Output(b.Context(), conn, "sh", "-c", program, "sh", dir)
 		if err != nil {
 			b.Fatal(err)
 		}
-		var ids []runtime.JobID
-		for _, sub := range subs {
-			ids = append(ids, sub.ID)
+		loop += time.Since(start)
+		again := strings.Fields(out)
+		if len(again) != jobs {
+			b.Fatalf("the loop submitted %d jobs", len(again))
 		}
-		if known, err := s.Status(b.Context(), ids...); err != nil || len(known) != len(ids) {
-			b.Fatal(len(known), err)
+		for _, id := range again {
+			ids = append(ids, runtime.JobID(id))
 		}
 		if err := s.Cancel(b.Context(), ids...); err != nil {
 			b.Fatal(err)
 		}
+		if _, err := runtime.Output(b.Context(), conn, "rm", "-r", dir); err != nil {
+			b.Fatal(err)
+		}
 	}
-	b.ReportMetric(200*float64(b.N)/b.Elapsed().Seconds(), "jobs/s")
+	rate := func(d time.Duration) float64 { return jobs * float64(b.N) / d.Seconds() }
+	b.ReportMetric(rate(ours), "jobs/s")
+	b.ReportMetric(rate(loop), "loop-jobs/s")
+	b.ReportMetric(rate(ours)/rate(loop), "ours/loop")
 }

@@ -352,9 +352,10 @@ func (s *Scheduler) arrayChunk() int {
 // programOf returns the shell lines that submit the first of the batches, as many as one program may have.
 func programOf(batches []*batch, chunk int) (n int, calls string) {
 	var b strings.Builder
+	var scripts commonText
 	var dirs []string
-	for n < len(batches) && (n == 0 || b.Len()+len(batches[n].tasks[0].script) < maxProgram) {
-		b.WriteString(batches[n].call(n, chunk))
+	for n < len(batches) && (n == 0 || scripts.vars.Len()+b.Len()+len(batches[n].tasks[0].script) < maxProgram) {
+		b.WriteString(batches[n].call(n, chunk, &scripts))
 		if batches[n].tasks[0].job.Group != "" {
 			dirs = append(dirs, batches[n].place.dir)
 		}
@@ -367,11 +368,11 @@ func programOf(batches []*batch, chunk int) (n int, calls string) {
 	for some := range slices.Chunk(dirs, 500) { // one process, and not too many arguments
 		mkdir.WriteString("mkdir -p " + runtime.Quote(some...) + " 2>/dev/null\n")
 	}
-	return n, mkdir.String() + "all() {\n" + b.String() + "}\nall\nreply all 0 ''\n"
+	return n, scripts.vars.String() + mkdir.String() + "all() {\n" + b.String() + "}\nall\nreply all 0 ''\n"
 }
 
 // call returns the shell line that submits the batch.
-func (b *batch) call(key, chunk int) string {
+func (b *batch) call(key, chunk int, scripts *commonText) string {
 	t := b.tasks[0]
 	name, list := t.job.Token, "-"
 	var args []string
@@ -389,13 +390,9 @@ func (b *batch) call(key, chunk int) string {
 	if t.job.Group != "" {
 		args = append(args, strconv.Itoa(b.offset))
 	}
-	words := []string{strconv.Itoa(key), b.place.dir, strconv.Itoa(b.attempt), name, list, limitsOf(t.job), t.script}
-	return "submit " + runtime.Quote(append(words, args...)...) + " || return 0\n"
-}
-
-// limitsOf names what the limits on jobs are those of.
-func limitsOf(job runtime.Job) string {
-	return strings.Join([]string{job.Needs.Partition, job.Needs.Account, job.Needs.QOS}, "/")
+	return fmt.Sprintf("submit %s %s %s || return 0\n",
+		runtime.Quote(strconv.Itoa(key), b.place.dir, strconv.Itoa(b.attempt), name, list, limitsOf(t.job)),
+		scripts.word(t.script), runtime.Quote(args...))
 }
 
 // numbers are the batch's tasks of the array, ascending.
@@ -405,6 +402,11 @@ func (b *batch) numbers() []int {
 		numbers[i] = t.job.Index - b.offset
 	}
 	return slices.Compact(numbers)
+}
+
+// limitsOf names what the limits on jobs are those of.
+func limitsOf(job runtime.Job) string {
+	return strings.Join([]string{job.Needs.Partition, job.Needs.Account, job.Needs.QOS}, "/")
 }
 
 // run runs a program, and takes over what it says of the batches. It reports whether there is sense in going on.

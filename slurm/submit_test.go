@@ -67,7 +67,7 @@ func TestSubmitLarge(t *testing.T) {
 	var jobs []runtime.Job
 	for i := range 15 {
 		jobs = append(jobs, f.job(fmt.Sprint(i)))
-		jobs[i].Args = slices.Repeat([]string{strings.Repeat("it's ", 2000)}, 20)
+		jobs[i].Args = slices.Repeat([]string{strings.Repeat(fmt.Sprintf("it's %d ", i), 1500)}, 20)
 	}
 	if ids := f.submit(jobs...); ids[14] != "15" {
 		t.Errorf("got %v", ids)
