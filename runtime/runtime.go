@@ -114,6 +114,13 @@ type Queued struct {
 	Ahead int       // pending jobs of the same partition that come first; -1: not known
 }
 
+// A Forgetful is a Scheduler that forgets a job some time after its end. Then only the job itself can tell how it ended,
+// and one that was killed hard does not.
+type Forgetful interface {
+	// Remembers returns for how long it knows of an ended job; 0 is for as long as it matters, or not known yet.
+	Remembers() time.Duration
+}
+
 // A Finder is a Scheduler that finds jobs by their tokens, for when their ids were lost.
 type Finder interface {
 	// Find returns the user's jobs that have not ended, or ended of late, and whose tokens begin with prefix.

@@ -123,8 +123,12 @@ func (w *watcher) plan(live int, changed bool) {
 	case changed && !w.Target.Watch:
 		w.interval = w.Target.PollMin
 	}
+	if f, ok := w.Target.Scheduler.(Forgetful); ok && f.Remembers() > 0 {
+		longest = max(min(longest, f.Remembers()/3), w.Target.PollMin)
+	}
 	jitter := 0.8 + 0.4*rand.Float64()
 	w.last = time.Now()
+	w.interval = min(w.interval, longest)
 	w.next = w.last.Add(time.Duration(jitter * float64(w.interval)))
 	w.interval = min(w.interval*3/2, longest)
 }

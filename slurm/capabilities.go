@@ -40,6 +40,14 @@ func (s *Scheduler) capabilities(ctx context.Context) (capabilities, error) {
 	return *s.known.Load(), nil
 }
 
+// Remembers implements runtime.Forgetful: without accounting, a cluster knows of a job for MinJobAge after its end.
+func (s *Scheduler) Remembers() time.Duration {
+	if known := s.known.Load(); known != nil && !known.accounting {
+		return known.minJobAge
+	}
+	return 0
+}
+
 // learn keeps what probeProgram replied. It may be a part of any program that asks something else.
 func (s *Scheduler) learn(replies map[string]reply) error {
 	config, ok := replies["config"]

@@ -125,7 +125,7 @@ func TestNobodyKnows(t *testing.T) {
 		if n := f.calls("sacct"); n > 10 {
 			t.Errorf("sacct was called %d times", n)
 		}
-		if n := f.calls("scontrol"); n != 3 {
+		if n := f.calls("scontrol show job"); n != 3 {
 			t.Errorf("scontrol was called %d times, want once for each job", n)
 		}
 	})

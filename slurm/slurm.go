@@ -40,6 +40,7 @@ type Scheduler struct {
 	chunk      atomic.Int32  // how many jobs go into one array; 0: arrayChunk
 
 	known     atomic.Pointer[capabilities] // nil: not asked yet
+	probed    atomic.Bool                  // Status has asked
 	oldSqueue atomic.Bool                  // squeue does not know all that it is asked for
 	oldSacct  atomic.Bool                  // nor does sacct
 	memory    memory                       // of Status

@@ -109,9 +109,16 @@ func (s *Scheduler) ownJobs(ctx context.Context, clusters, format, lessFormat []
 		for i, cluster := range clusters {
 			program += fmt.Sprintf("ask %d %s%s\n", i, command(cluster, args...), user)
 		}
+		probes := s.known.Load() == nil && !s.probed.Swap(true) // if it can't say now, whoever needs it asks
+		if probes {
+			program += probeProgram
+		}
 		replies, err := s.ask(ctx, queryLimit, program)
 		if err != nil {
 			return nil, err
+		}
+		if probes {
+			s.learn(replies)
 		}
 		outs := make([]string, len(clusters))
 		for i := range clusters {

@@ -119,7 +119,7 @@ esac`}
 					t.Errorf("got %v, %v; want %v", got, err, want)
 				}
 			}
-			if f.calls("squeue") != 4 || f.calls("scontrol") != 2 || f.calls("sacct") > 1 {
+			if f.calls("squeue") != 4 || f.calls("scontrol show job") != 2 || f.calls("sacct") > 1 {
 				t.Errorf("the calls were\n%s", f.read("calls"))
 			}
 		})
