@@ -81,17 +81,20 @@ func parseSacct(out string) map[string]runtime.Status {
 	return known
 }
 
-// parseScontrol reads what `scontrol show job` prints of the job with that number. The job's name and comments may look
-// like fields: those are read where Slurm prints them, at the beginnings of lines.
+// parseScontrol reads what `scontrol show job` prints of the job with that number. Of an array it prints all tasks, of
+// which the last has the array's number for its own. The job's name and comments may look like fields: those are read
+// where Slurm prints them, at the beginnings of lines.
 func parseScontrol(out, id string) (st runtime.Status, ok bool) {
 	var state, reason, restarts, exit, start, end, nodes string
 	number := ""
 	for line := range strings.Lines(out) {
 		line = strings.TrimSuffix(line, "\n")
 		switch key, _, _ := strings.Cut(strings.TrimPrefix(line, "   "), "="); {
-		case key == "JobId" && number == "":
+		case key == "JobId" && number != "":
+			return runtime.Status{}, false
+		case key == "JobId":
 			number = value(line, "JobId")
-			if array := value(line, "ArrayJobId"); array != "" && strings.Contains(id, "_") {
+			if array := value(line, "ArrayJobId"); array != "" {
 				number = array + "_" + value(line, "ArrayTaskId")
 			}
 		case key == "JobState" && state == "":

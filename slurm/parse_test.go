@@ -323,10 +323,13 @@ func TestParseScontrol(t *testing.T) {
 			t.Errorf("%s: got %q, want %q", id, describe(st), want)
 		}
 	}
-	for _, id := range []string{"100", "100_8", "7", ""} {
+	for _, id := range []string{"100", "100_8", "107", "7", ""} {
 		if st, ok := parseScontrol(out, id); ok {
 			t.Errorf("%s: got %+v", id, st)
 		}
+	}
+	if st, ok := parseScontrol(out+"\n"+strings.ReplaceAll(out, "107", "100"), "100_7"); ok {
+		t.Errorf("of two jobs: got %+v", st)
 	}
 }
 
