@@ -239,6 +239,9 @@ func TestWorld(t *testing.T) {
 	for name, flavor := range map[string]flavor{"22.05": {old: true}, "26.05": {cut: true}} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
+			if testing.Short() && flavor.old {
+				t.Skip("the older of two fakes: -short")
+			}
 			runtimetest.TestScripted(t, func(t *testing.T, config sim.Config) runtimetest.SchedulerTest {
 				w := newWorld(t, config, flavor)
 				return runtimetest.SchedulerTest{

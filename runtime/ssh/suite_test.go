@@ -23,6 +23,9 @@ func eachConn(t *testing.T, f func(t *testing.T, open func(name, config string) 
 	t.Run("own", func(t *testing.T) { f(t, ssh.New) })
 	t.Run("openssh", func(t *testing.T) {
 		needOpenSSH(t)
+		if testing.Short() {
+			t.Skip("the suite through the system's ssh: -short")
+		}
 		f(t, func(name, config string) *ssh.Conn { return ssh.NewOpenSSH(name, config, nil) })
 	})
 }
@@ -89,6 +92,9 @@ func TestCluster(t *testing.T) {
 
 // TestSSHD is about a real sshd that is set up as sites set it up.
 func TestSSHD(t *testing.T) {
+	if testing.Short() {
+		t.Skip("a real sshd on this machine: -short")
+	}
 	sshd, err := exec.LookPath("sshd")
 	if err != nil {
 		sshd = "/usr/sbin/sshd" // which is not on everybody's path
