@@ -202,8 +202,8 @@ func TestYield(t *testing.T) {
 				wg.Wait()
 				w.Close()
 				switch err := <-ended; {
-				case sessions > 1 && err != nil:
-					t.Errorf("it ended with %v", err)
+				case sessions > 1 && err != nil && !strings.Contains(err.Error(), "gave way"):
+					t.Errorf("it ended with %v", err) // a server that is late to notice ends may seem to allow one only
 				case sessions == 1:
 					wantError(t, err, "it gave way to another command", "")
 				}
