@@ -9,6 +9,7 @@
 package main
 
 import (
+	"bytes"
 	"fmt"
 	"log"
 	"net"
@@ -129,10 +130,10 @@ func receive(src *net.TCPConn, delay time.Duration) <-chan chunk {
 	under := make(chan chunk, 4096) // on the way: enough for 32 KiB each every 10 µs
 	go func() {
 		defer close(under)
+		buf := make([]byte, 32<<10)
 		for {
-			buf := make([]byte, 32<<10)
 			n, err := src.Read(buf)
-			under <- chunk{buf[:n], time.Now().Add(delay)}
+			under <- chunk{bytes.Clone(buf[:n]), time.Now().Add(delay)}
 			if err != nil {
 				return
 			}
