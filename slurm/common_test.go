@@ -67,20 +67,3 @@ func TestCommonScripts(t *testing.T) {
 		t.Errorf("%d bytes of scripts take %d", scripts, total)
 	}
 }
-
-func FuzzCommonText(f *testing.F) {
-	long := strings.Repeat("it's\n", 50)
-	f.Add(long, "x\n"+long, long+"\\")
-	f.Fuzz(func(t *testing.T, x, y, z string) {
-		if strings.ContainsAny(x+y+z, "\x00\x01") {
-			return
-		}
-		var c commonText
-		words := []string{c.word(x), c.word(y), c.word(z), c.word(y + x)}
-		for i, got := range printed(t, &c, words) {
-			if want := []string{x, y, z, y + x}[i]; got != want {
-				t.Errorf("%d: got %q, want %q", i, got, want)
-			}
-		}
-	})
-}

@@ -61,6 +61,33 @@ func TestCapturedRefusals(t *testing.T) {
 	}
 }
 
+// A limit on how many jobs there may be is passing; one on what a job may be is not, though sbatch says the same of both
+// but for the limit's name.
+func TestCapturedLimits(t *testing.T) {
+	t.Parallel()
+	want := map[string]runtime.Class{
+		"MaxSubmitJobs": runtime.Quota, "MaxSubmitJobs, an array": runtime.Quota, "MaxSubmitJobsPerUser": runtime.Quota,
+		"GrpSubmitJobs": runtime.Quota, "MaxJobCount": runtime.Quota,
+		"MaxWall": runtime.Permanent, "MaxTRESPerJob": runtime.Permanent, "MaxTRESPerUser": runtime.Permanent,
+	}
+	for version, out := range captured(t, "limits") {
+		parts := strings.Split("\n"+out, "\n== ")[1:]
+		if len(parts) != len(want) {
+			t.Errorf("Slurm %s: %d limits, want %d", version, len(parts), len(want))
+		}
+		for _, part := range parts {
+			limit, out, _ := strings.Cut(part, "\n")
+			out, _, refused := strings.Cut(out, "exit 1")
+			if class := classOf(reply{1, out}); !refused || class != want[limit] {
+				t.Errorf("Slurm %s: %s: class %q, want %q, of: %s", version, limit, class, want[limit], out)
+			}
+			if c := causeOf(out); c.hint == "" {
+				t.Errorf("Slurm %s: %s: no hint", version, limit)
+			}
+		}
+	}
+}
+
 // The words are those of Slurm's slurm_errno.c and of sbatch.
 func TestClassOf(t *testing.T) {
 	t.Parallel()
