@@ -87,12 +87,23 @@ func (s *Scheduler) squeue(ctx context.Context, wanted map[string][]string) (map
 	for i, cluster := range clusters {
 		statuses := parseSqueue(outs[i])
 		for _, number := range wanted[cluster] {
-			if st, ok := statuses[number]; ok {
+			if st, ok := statusOf(number, statuses); ok {
 				known[jobID(number, cluster)] = st
 			}
 		}
 	}
 	return known, nil
+}
+
+// statusOf returns what squeue says of a job. Tasks of an array that were cancelled before they started have no records:
+// what is left of them is one that has the array's number.
+func statusOf(number string, statuses map[string]runtime.Status) (runtime.Status, bool) {
+	if st, ok := statuses[number]; ok {
+		return st, true
+	}
+	array, _, isTask := strings.Cut(number, "_")
+	st, ok := statuses[array]
+	return st, ok && isTask && st.State == runtime.Ended
 }
 
 // ownJobs asks squeue for all jobs of the user, one line for each task of an array, and also for those of hidden

@@ -344,3 +344,18 @@ func TestParseReplies(t *testing.T) {
 		}
 	}
 }
+
+// Tasks of an array that are cancelled before they start leave one record, with the number of the array.
+func TestStatusOfCancelledTasks(t *testing.T) {
+	t.Parallel()
+	f := newFake(t, map[string]string{"squeue": prints(record("7_0", "FAILED", "3:0", "0", "100", "200", "n1", "None") +
+		record("7", "CANCELLED", "0:0", "0", "200", "200", "", "None") + record("8", "RUNNING", "0:0", "0", "100", "N/A", "n1", "None"))})
+	known, err := f.Status(t.Context(), "7_0", "7_1", "7_2")
+	want := map[runtime.JobID]string{"7_0": "squeue: ended failed 3 n1", "7_1": "squeue: ended cancelled", "7_2": "squeue: ended cancelled"}
+	if got := sayings(known); err != nil || !maps.Equal(got, want) {
+		t.Errorf("got %v, %v; want %v", got, err, want)
+	}
+	if known, err := f.Status(t.Context(), "8_1"); err != nil || known["8_1"].State == runtime.Running {
+		t.Errorf("got %v, %v: a job that runs is no task", sayings(known), err)
+	}
+}
