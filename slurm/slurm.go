@@ -1,5 +1,6 @@
 // Package slurm runs jobs on a Slurm cluster by the commands of its login node: sbatch, squeue, sacct, scancel,
-// scontrol and sinfo. It keeps no state of its own: what it has to remember is in the jobs' directories and in Slurm.
+// scontrol and sinfo. What it has to remember is in the jobs' directories and in Slurm, so that another process can go on
+// where one left off.
 //
 // What a method of a [Scheduler] asks is one shell program, sent over the connection as a whole; what comes back is
 // fenced, so that nothing else that a login node prints is taken for an answer. The text that goes out (a batch script)
@@ -8,6 +9,7 @@
 // A job is submitted once, whatever happens in between. Before sbatch runs, a file in the job's directory says so, and
 // only who made that file runs it; afterwards the file has sbatch's answer. Whoever finds no answer there, or one that
 // leaves open whether there is a job, looks for a job of that name, which is the job's token, before submitting again.
+// Jobs of a group are tasks of one job array, or of a few.
 package slurm
 
 import (
