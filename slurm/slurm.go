@@ -1,5 +1,6 @@
 // Package slurm runs jobs on a Slurm cluster by the commands of its login node: sbatch, squeue, sacct, scancel,
-// scontrol and sinfo. It keeps no state of its own: what it has to remember is in the jobs' directories and in Slurm.
+// scontrol and sinfo. It keeps no state of its own: what it has to remember is in the jobs' directories and in Slurm,
+// but for what saves it questions.
 //
 // What a method of a [Scheduler] asks is one shell program, sent over the connection as a whole; what comes back is
 // fenced, so that nothing else that a login node prints is taken for an answer. The text that goes out (a batch script)
