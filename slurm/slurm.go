@@ -1,6 +1,6 @@
 // Package slurm runs jobs on a Slurm cluster by the commands of its login node: sbatch, squeue, sacct, scancel,
 // scontrol and sinfo. What it has to remember is in the jobs' directories and in Slurm, so that another process can go on
-// where one left off.
+// where one left off; a Scheduler itself remembers only what saves it questions.
 //
 // What a method of a [Scheduler] asks is one shell program, sent over the connection as a whole; what comes back is
 // fenced, so that nothing else that a login node prints is taken for an answer. The text that goes out (a batch script)

@@ -103,6 +103,7 @@ func statusOf(number string, statuses map[string]runtime.Status) (runtime.Status
 	}
 	array, _, isTask := strings.Cut(number, "_")
 	st, ok := statuses[array]
+	st.Reason = "" // why they waited
 	return st, ok && isTask && st.State == runtime.Ended
 }
 
