@@ -258,7 +258,7 @@ cd figures
 begin=$(date +%s.%N)
 if [ "$1" = aifb ]; then
 	~/aifb exec -t here --config config.yaml many.star >out 2>&1 & pid=$!
-	while hwm=$(grep VmHWM /proc/$pid/status 2>/dev/null); do peak=$hwm; sleep 0.1; done
+	while hwm=$(grep VmHWM /proc/$pid/status 2>/dev/null); do peak=$hwm; sleep 0.5; done
 	wait $pid || { cat out >&2; exit 1; }
 else
 	for i in $(seq 64); do printf '#!/bin/sh\nsleep 1\n' >p$i; sbatch --parsable -J loop -t 5 -o /dev/null p$i; done >ids
