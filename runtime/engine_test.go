@@ -490,6 +490,9 @@ func sweep(ctx context.Context, s *runtime.Session) (string, error) {
 	if err != nil {
 		return "", err
 	}
+	if err := s.WaitRunning(ctx, runtime.Wait{Deed: deed()}, db); err != nil {
+		return "", err
+	}
 	var hs []*runtime.Handle
 	for i := range 4 {
 		spec := runtime.ClientSpec{JobSpec: command("bench"), Services: []*runtime.Handle{db}}
@@ -503,7 +506,7 @@ func sweep(ctx context.Context, s *runtime.Session) (string, error) {
 		}
 		hs = append(hs, h)
 		if i < 2 {
-			err = s.WaitDone(ctx, runtime.Wait{}, h)
+			err = s.WaitDone(ctx, runtime.Wait{Deed: deed()}, h)
 		}
 		if err == nil {
 			err = s.Record(ctx, deed(), runtime.Measurement{Metric: "step", Value: float64(i)})
@@ -512,7 +515,10 @@ func sweep(ctx context.Context, s *runtime.Session) (string, error) {
 			return "", err
 		}
 	}
-	if err := s.WaitDone(ctx, runtime.Wait{}, hs...); err != nil {
+	if err := s.WaitDone(ctx, runtime.Wait{Deed: deed()}, hs...); err != nil {
+		return "", err
+	}
+	if err := s.Stop(ctx, db); err != nil {
 		return "", err
 	}
 	var b strings.Builder

@@ -13,6 +13,7 @@ type Wait struct {
 	Timeout time.Duration // from the moment a job runs; 0: DefaultReady to answer, no limit of its own to end
 	Queue   time.Duration // from the moment it was submitted; 0: DefaultQueue
 	NoCheck bool          // a job that failed is no error
+	Deed    Deed          `json:"-"` // the call; a wait that was over before the run was resumed is over
 }
 
 const (
@@ -22,6 +23,29 @@ const (
 
 // WaitRunning waits until all jobs run and the services among them answer. A job that ends is an error.
 func (s *Session) WaitRunning(ctx context.Context, w Wait, hs ...*Handle) error {
+	return s.once(ctx, w, "wait_running", hs, func() error { return s.waitRunning(ctx, w, hs) })
+}
+
+// once waits, unless it did before the run was resumed: since then, what was waited for may have ended as it should.
+func (s *Session) once(ctx context.Context, w Wait, builtin string, hs []*Handle, wait func() error) error {
+	var names []string
+	for _, h := range hs {
+		names = append(names, h.Name)
+	}
+	d := w.Deed.describe(builtin, "", struct {
+		Wait
+		For []string
+	}{w, names})
+	if done, err := s.done(d); done || err != nil {
+		return err
+	}
+	if err := wait(); err != nil || d.Key == "" {
+		return err
+	}
+	return s.append(ctx, event(KindDeed, "", d))
+}
+
+func (s *Session) waitRunning(ctx context.Context, w Wait, hs []*Handle) error {
 	for _, h := range hs {
 		for _, name := range h.jobs {
 			if err := s.waitStarted(ctx, w, name); err != nil {
@@ -186,6 +210,10 @@ func (s *Session) explain(ctx context.Context, err error) error {
 // WaitDone waits until all jobs have ended and what they measured is here. A job that failed is an error, and so is a
 // service that ends before the client that measures it.
 func (s *Session) WaitDone(ctx context.Context, w Wait, hs ...*Handle) error {
+	return s.once(ctx, w, "wait_done", hs, func() error { return s.waitDone(ctx, w, hs) })
+}
+
+func (s *Session) waitDone(ctx context.Context, w Wait, hs []*Handle) error {
 	if w.Timeout > 0 {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeoutCause(ctx, w.Timeout, Faultf(FaultTimeout, "", "not done within %v", w.Timeout))

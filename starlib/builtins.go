@@ -146,6 +146,7 @@ func waitBuiltins() []*Builtin {
 			waitArgs{}, []argument[waitArgs]{jobs,
 				arg("timeout", "how long a service may run without answering; if not given, 10m", func(a *waitArgs) any { return &a.wait.Timeout }).keyword(), queue},
 			func(c *call, a *waitArgs) (starlark.Value, error) {
+				a.wait.Deed = c.deed()
 				return nil, c.session.WaitRunning(c.ctx, a.wait, a.jobs...)
 			}),
 		define(Builtin{Name: "wait_done", acts: true,
@@ -154,7 +155,7 @@ func waitBuiltins() []*Builtin {
 				arg("timeout", "of the whole wait; if not given, the jobs' own limits", func(a *waitArgs) any { return &a.wait.Timeout }).keyword(), queue,
 				arg("check", "False: a job that failed is no error", func(a *waitArgs) any { return &a.check }).keyword()},
 			func(c *call, a *waitArgs) (starlark.Value, error) {
-				a.wait.NoCheck = !a.check
+				a.wait.NoCheck, a.wait.Deed = !a.check, c.deed()
 				return nil, c.session.WaitDone(c.ctx, a.wait, a.jobs...)
 			}),
 		define(Builtin{Name: "stop", acts: true, Doc: "Cancels jobs and waits until they have ended."},
