@@ -165,6 +165,9 @@ func status(state, exit, start, end, nodes, reason string) runtime.Status {
 		if st.Exited {
 			st.Code = code
 		}
+		if st.Outcome == runtime.Completed && (code > 0 || signal > 0) {
+			st.Outcome = runtime.Failed // of two words that contradict each other, the bad one counts
+		}
 	}
 	return st
 }
