@@ -24,7 +24,7 @@ func (s *Session) Adopt(ctx context.Context, recs iter.Seq2[Record, error]) erro
 		return Faultf(FaultInfra, "", "run %s: its jobs on %s cannot be looked after", s.Run, s.Target.Name)
 	}
 	if len(w.missing) > 0 {
-		if err := pause(ctx, findGrace); err != nil {
+		if err := Pause(ctx, findGrace); err != nil {
 			return err
 		}
 		for name := range w.missing {

@@ -158,7 +158,7 @@ func (j *JobState) Retried() bool {
 	if j.Status.State != Ended || j.Stopping || j.Ready || j.Retry >= j.Retries {
 		return false
 	}
-	return j.Status.Outcome == NodeFailure || j.Status.Outcome == Preempted
+	return infrastructure(j.Status.Outcome)
 }
 
 // Over reports whether the job has ended for good, or never will begin.

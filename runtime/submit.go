@@ -65,7 +65,7 @@ func (u *submitter) run(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		}
-		if pause(ctx, gather) != nil {
+		if Pause(ctx, gather) != nil {
 			return
 		}
 		for u.take() && ctx.Err() == nil {
@@ -75,18 +75,6 @@ func (u *submitter) run(ctx context.Context) {
 				}
 			}
 		}
-	}
-}
-
-// pause waits, and returns an error if ctx ends before.
-func pause(ctx context.Context, d time.Duration) error {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return nil
-	case <-ctx.Done():
-		return context.Cause(ctx)
 	}
 }
 
@@ -140,7 +128,7 @@ const submitGrace = 20 * time.Second
 func lingering(ctx context.Context, grace time.Duration) (context.Context, func()) {
 	late, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
 	stop := context.AfterFunc(ctx, func() {
-		if pause(late, grace) == nil {
+		if Pause(late, grace) == nil {
 			cancel(context.Cause(ctx))
 		}
 	})
@@ -316,7 +304,7 @@ func (s *Session) findLost(ctx context.Context, names []string) error {
 			return nil
 		}
 		if try > 0 {
-			if err := pause(ctx, findGrace); err != nil {
+			if err := Pause(ctx, findGrace); err != nil {
 				return err
 			}
 		}

@@ -38,7 +38,7 @@ func (s *Scheduler) Cancel(ctx context.Context, ids ...runtime.JobID) error {
 			return fmt.Errorf("cancel: %w", err)
 		}
 		if try > 0 {
-			if e := sleep(ctx, time.Second<<(try-1)); e != nil {
+			if e := runtime.Pause(ctx, time.Second<<(try-1)); e != nil {
 				return fmt.Errorf("cancel: %w", e)
 			}
 		}

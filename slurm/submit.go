@@ -225,7 +225,7 @@ func (s *submission) settle(ctx context.Context) error {
 			since = time.Now()
 		} else if time.Since(since)+delay > patience {
 			return nil
-		} else if err := sleep(ctx, delay); err != nil {
+		} else if err := runtime.Pause(ctx, delay); err != nil {
 			return err
 		}
 		if s.any(doubtful) {
@@ -234,16 +234,6 @@ func (s *submission) settle(ctx context.Context) error {
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
-	}
-}
-
-// sleep waits. An error is the context's.
-func sleep(ctx context.Context, d time.Duration) error {
-	select {
-	case <-time.After(d):
-		return nil
-	case <-ctx.Done():
-		return context.Cause(ctx)
 	}
 }
 

@@ -87,12 +87,17 @@ func execRecipe(c *cli.Context, std streams) error {
 				runtime.Faultf(runtime.FaultTimeout, "", "the run did not end within --timeout %v", timeout))
 			defer cancel()
 		}
-		env := starlib.Env{Stdout: std.out, Warn: s.Warn}
-		if c.Bool("json") {
-			env.Stdout = std.err
-		}
-		return recipe.Exec(ctx, s, env, params)
+		return recipe.Exec(ctx, s, recipeEnv(c, std, s), params)
 	})
+}
+
+// recipeEnv is what a recipe has of this process. With --json, stdout is for the outcome.
+func recipeEnv(c *cli.Context, std streams, s *runtime.Session) starlib.Env {
+	env := starlib.Env{Stdout: std.out, Warn: s.Warn}
+	if c.Bool("json") {
+		env.Stdout = std.err
+	}
+	return env
 }
 
 // withSession runs f in a session of its own, and closes it whatever happens. The session is a new run, or goes on with

@@ -54,7 +54,7 @@ func (l *logs) follow(ctx context.Context, name string, named int) error {
 		if grown {
 			wait = followMin
 		}
-		if err := pause(ctx, wait); err != nil {
+		if err := runtime.Pause(ctx, wait); err != nil {
 			return err
 		}
 	}

@@ -59,11 +59,7 @@ func resumeRun(c *cli.Context, std streams) error {
 		if sum := recipe.SHA256(); sum != st.Start.SHA256 {
 			s.Warn("the recipe has changed since run " + st.Run + " began")
 		}
-		env := starlib.Env{Stdout: std.out, Warn: s.Warn}
-		if c.Bool("json") {
-			env.Stdout = std.err
-		}
-		if err := recipe.Exec(ctx, s, env, st.Start.Args); err != nil {
+		if err := recipe.Exec(ctx, s, recipeEnv(c, std, s), st.Start.Args); err != nil {
 			return err
 		}
 		if calls := s.Forgotten(); len(calls) > 0 {

@@ -434,7 +434,7 @@ func (o *observer) watch(ctx context.Context, w *output, show func(io.Writer, *v
 		if v.over() || err != nil {
 			return err
 		}
-		if err := pause(ctx, watchEvery); err != nil {
+		if err := runtime.Pause(ctx, watchEvery); err != nil {
 			return err
 		}
 	}

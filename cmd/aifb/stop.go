@@ -113,7 +113,7 @@ func (e *ender) terminate(ctx context.Context, st *runtime.RunState, pid int) (e
 		fmt.Sprintf("kill -9 %d ends it; then aifb stop %s finishes", pid, st.Run), "process %d has not ended within %v", pid, terminateTime))
 	defer cancel()
 	for alive := true; alive; {
-		if err := pause(limited, 50*time.Millisecond); err != nil {
+		if err := runtime.Pause(limited, 50*time.Millisecond); err != nil {
 			return false, err
 		}
 		_, alive = runOwner(e.files, st.Run)
@@ -133,18 +133,6 @@ func (e *ender) terminate(ctx context.Context, st *runtime.RunState, pid int) (e
 
 // mayRun reports whether a job may be on the target.
 func mayRun(j *runtime.JobState) bool { return j.Live() || j.Waiting() }
-
-// pause waits, and returns the cause of ctx if that ends before.
-func pause(ctx context.Context, d time.Duration) error {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return nil
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	}
-}
 
 // end takes over a run that no process looks after, and ends it as its own process would have. It returns the names of
 // the jobs that it stopped.
@@ -256,7 +244,7 @@ func endJobs(ctx context.Context, target runtime.Target, jobs []runtime.Found) e
 		if ids = live; len(ids) == 0 {
 			return nil
 		}
-		if err := pause(ctx, wait); err != nil {
+		if err := runtime.Pause(ctx, wait); err != nil {
 			return err
 		}
 	}

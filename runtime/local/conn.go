@@ -124,7 +124,7 @@ func (Conn) Put(ctx context.Context, name string, mode fs.FileMode, r io.Reader)
 			err = fmt.Errorf("put %s: %w", name, err)
 		}
 	}()
-	if _, err := io.Copy(f, until{ctx, r}); err != nil {
+	if _, err := io.Copy(f, runtime.ReadUntil(ctx, r)); err != nil {
 		return err
 	}
 	if err := f.Chmod(mode.Perm()); err != nil {
@@ -146,7 +146,7 @@ func (Conn) Get(ctx context.Context, name string, from int64, w io.Writer) error
 	if _, err := f.Seek(from, io.SeekStart); err != nil {
 		return fmt.Errorf("get: %w", err)
 	}
-	if _, err := io.Copy(w, until{ctx, f}); err != nil {
+	if _, err := io.Copy(w, runtime.ReadUntil(ctx, f)); err != nil {
 		return fmt.Errorf("get %s: %w", name, err)
 	}
 	return nil
@@ -164,19 +164,6 @@ func (Conn) Dial(ctx context.Context, network, addr string) (net.Conn, error) {
 
 // Close does nothing.
 func (Conn) Close() error { return nil }
-
-// until reads until its context ends.
-type until struct {
-	ctx context.Context
-	r   io.Reader
-}
-
-func (u until) Read(p []byte) (int, error) {
-	if u.ctx.Err() != nil {
-		return 0, context.Cause(u.ctx)
-	}
-	return u.r.Read(p)
-}
 
 // An output is a stream of a command to a writer that another may share. An error of the writer cancels the command.
 type output struct {

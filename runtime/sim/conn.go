@@ -45,7 +45,7 @@ func (c conn) Put(ctx context.Context, name string, _ fs.FileMode, r io.Reader) 
 	if err := c.call(ctx); err != nil {
 		return fmt.Errorf("put %s: %w", name, err)
 	}
-	data, err := io.ReadAll(until{ctx, r})
+	data, err := io.ReadAll(runtime.ReadUntil(ctx, r))
 	if err != nil {
 		return fmt.Errorf("put %s: %w", name, err)
 	}
@@ -90,19 +90,6 @@ func (c *Cluster) hold(runDir string) (leave func()) {
 		l.watches--
 		l.changed = c.time
 	}
-}
-
-// until reads until its context ends.
-type until struct {
-	ctx context.Context
-	r   io.Reader
-}
-
-func (u until) Read(p []byte) (int, error) {
-	if u.ctx.Err() != nil {
-		return 0, context.Cause(u.ctx)
-	}
-	return u.r.Read(p)
 }
 
 // Get implements runtime.Conn.

@@ -199,7 +199,7 @@ func (f *filesClient) put(ctx context.Context, name string, mode fs.FileMode, r 
 	}()
 	chmod := make(chan error, 1)
 	go func() { chmod <- f.Chmod(temp, mode.Perm()) }() // costs no round trip of its own
-	_, err = file.ReadFromWithConcurrency(until{ctx, r}, inFlight)
+	_, err = file.ReadFromWithConcurrency(runtime.ReadUntil(ctx, r), inFlight)
 	if err := errors.Join(err, <-chmod); err != nil {
 		return err
 	}

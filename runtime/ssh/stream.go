@@ -103,16 +103,3 @@ func (s *source) Read(p []byte) (int, error) {
 	}
 	return n, err
 }
-
-// until reads until its context ends.
-type until struct {
-	ctx context.Context
-	r   io.Reader
-}
-
-func (u until) Read(p []byte) (int, error) {
-	if u.ctx.Err() != nil {
-		return 0, context.Cause(u.ctx)
-	}
-	return u.r.Read(p)
-}
