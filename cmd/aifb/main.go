@@ -59,7 +59,7 @@ Exit codes: aifb help exit-codes.`,
 		ErrWriter: std.err,
 		Commands: []*cli.Command{
 			execCommand(std), replCommand(std),
-			runsCommand(std), showCommand(std), statusCommand(std), logsCommand(std), exportCommand(std),
+			runsCommand(std), showCommand(std), statusCommand(std), logsCommand(std), exportCommand(std), compareCommand(std),
 			stopCommand(std), resumeCommand(std), gcCommand(std), doctorCommand(std),
 			{Name: "load", Usage: `generate load; in a recipe, command = "$AIFB load ..."`,
 				Subcommands: []*cli.Command{loadHTTPCommand(std)}},
