@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"errors"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -17,12 +18,18 @@ import (
 //
 // Each is the median of several runs of the static binary as a whole process.
 
-// process runs the program once and returns what it took.
-func process(b *testing.B, home string, args ...string) (wall time.Duration, peakMB float64, stderr string) {
-	b.Helper()
+// command is the program with a home directory of its own.
+func command(b *testing.B, home string, args ...string) *exec.Cmd {
 	cmd := exec.Command(staticBinary(b), args...)
 	cmd.Dir = home
 	cmd.Env = append(os.Environ(), "HOME="+home, "NO_COLOR=1", "XDG_DATA_HOME=", "XDG_CONFIG_HOME=")
+	return cmd
+}
+
+// process runs the program once and returns what it took.
+func process(b *testing.B, home string, args ...string) (wall time.Duration, peakMB float64, stderr string) {
+	b.Helper()
+	cmd := command(b, home, args...)
 	var out bytes.Buffer
 	cmd.Stderr = &out
 	begin := time.Now()
@@ -63,6 +70,43 @@ func BenchmarkFigureEmptyRecipe(b *testing.B) {
 		b.Fatal(err)
 	}
 	report(b, home, "exec", recipe)
+}
+
+// BenchmarkFigureFirstBuiltin is the time from the start of the process to the effect of the first builtin.
+func BenchmarkFigureFirstBuiltin(b *testing.B) {
+	home := b.TempDir()
+	recipe := filepath.Join(home, "first.star")
+	if err := os.WriteFile(recipe, []byte("print(1)\n"), 0o644); err != nil {
+		b.Fatal(err)
+	}
+	var walls []time.Duration
+	for b.Loop() {
+		for range 11 {
+			walls = append(walls, firstOutput(b, home, "exec", recipe))
+		}
+	}
+	b.ReportMetric(0, "ns/op")
+	b.ReportMetric(float64(median(walls))/1e6, "ms")
+}
+
+// firstOutput runs the program and returns after how long something was on its stdout.
+func firstOutput(b *testing.B, home string, args ...string) time.Duration {
+	b.Helper()
+	cmd := command(b, home, args...)
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		b.Fatal(err)
+	}
+	begin := time.Now()
+	if err := cmd.Start(); err != nil {
+		b.Fatal(err)
+	}
+	_, err = out.Read(make([]byte, 1))
+	first := time.Since(begin)
+	if err := errors.Join(err, cmd.Wait()); err != nil {
+		b.Fatal(err)
+	}
+	return first
 }
 
 func BenchmarkFigureBinarySize(b *testing.B) {
