@@ -37,6 +37,7 @@ const (
 	KindTargetLost   Kind = "target_lost"   // Problem; what is known of the jobs is from before
 	KindTargetFound  Kind = "target_found"  // nothing; it is known again
 	KindDeed         Kind = "deed"          // Deed; one that starts no job
+	KindUnmet        Kind = "unmet"         // Unmet; a threshold
 	KindRunResumed   Kind = "run_resumed"   // nothing; another process goes on
 	KindRunEnded     Kind = "run_ended"     // RunEnd
 )
@@ -116,6 +117,7 @@ type RunState struct {
 	LostSince time.Time
 
 	Measurements []Record // those of a job in the order of their records
+	Unmet        []Unmet  // the thresholds that the recipe expected
 	byName       map[string]*JobState
 	deeds        map[string]Deed // by key
 }
@@ -218,6 +220,8 @@ func (s *RunState) Apply(rec Record) error {
 	case KindTargetFound:
 		s.LostSince = time.Time{}
 		return nil
+	case KindUnmet:
+		return s.applyUnmet(rec)
 	case KindDeed:
 		var d Deed
 		err := s.decode(rec, &d)
