@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"runtime/debug"
 	"slices"
 	"strings"
 
@@ -90,11 +89,7 @@ func define[S any](b Builtin, fresh S, args []argument[S], run func(*call, *S) (
 func (b *Builtin) value() *starlark.Builtin {
 	return starlark.NewBuiltin(b.Name, func(t *starlark.Thread, fn *starlark.Builtin, args starlark.Tuple,
 		kwargs []starlark.Tuple) (v starlark.Value, err error) {
-		defer func() {
-			if p := recover(); p != nil {
-				v, err = nil, &Internal{Builtin: b.Name, Value: p, Stack: debug.Stack()}
-			}
-		}()
+		defer Rescue(b.Name, &err)
 		c := &call{task: taskOf(t), thread: t, recv: fn.Receiver()}
 		if err := context.Cause(c.ctx); err != nil {
 			return nil, err
@@ -110,34 +105,30 @@ func (b *Builtin) value() *starlark.Builtin {
 	})
 }
 
-// An Internal error is a panic in a builtin: a fault of this program.
-type Internal struct {
-	Builtin string
-	Value   any // of the panic
-	Stack   []byte
+// A place is an argument of a call.
+type place struct {
+	name  string // by which it is given, or under which its parameter is known; "" if there is none
+	index int    // among the positional arguments; -1: it is given by its name, or is missing
+	value bool   // what is wrong is the value, and not that it is there
 }
-
-func (e *Internal) Error() string { return fmt.Sprintf("internal error in %s: %v", e.Builtin, e.Value) }
 
 // An argumentError is what is wrong with one argument of a call.
 type argumentError struct {
-	name string // of the argument, if the call gives it by name
-	err  error
+	place
+	err error
 }
 
 func (e *argumentError) Error() string { return e.err.Error() }
 func (e *argumentError) Unwrap() error { return e.err }
 
-// bind puts the arguments of a call into the slots of its parameters. Its error is all that is wrong with them.
+// bind puts the arguments of a call into the slots of its parameters. Its error is a join of all that is wrong with
+// them.
 func bind(b *Builtin, slots []slot, args starlark.Tuple, kwargs []starlark.Tuple) error {
 	bd := &binding{Builtin: b, slots: slots, given: make([]bool, len(slots))}
 	bd.positional(args)
 	bd.named(kwargs)
 	bd.missing()
-	if len(bd.errs) == 0 {
-		return nil
-	}
-	return &runtime.Error{Fault: runtime.FaultRecipe, Err: errors.Join(bd.errs...)}
+	return errors.Join(bd.errs...)
 }
 
 // A binding is a bind under way.
@@ -149,18 +140,16 @@ type binding struct {
 	errs    []error
 }
 
-func (bd *binding) errorf(name, hint, format string, args ...any) {
-	err := fmt.Errorf(bd.Name+": "+format, args...)
-	if hint != "" {
-		err = &runtime.Error{Hint: hint, Err: err}
-	}
-	bd.errs = append(bd.errs, &argumentError{name, err})
+func (bd *binding) errorf(at place, hint, format string, args ...any) {
+	err := runtime.Faultf(runtime.FaultRecipe, hint, bd.Name+": "+format, args...)
+	bd.errs = append(bd.errs, &argumentError{at, err})
 }
 
 // set gives the i-th parameter its value. For a parameter that need not be given, None is as if it were not.
-func (bd *binding) set(i int, name string, v starlark.Value) {
+func (bd *binding) set(i int, at place, v starlark.Value) {
 	if bd.given[i] {
-		bd.errorf(name, "", "%s is given twice", name)
+		at.value = false
+		bd.errorf(at, "", "%s is given twice", at.name)
 		return
 	}
 	bd.given[i] = true
@@ -172,8 +161,24 @@ func (bd *binding) set(i int, name string, v starlark.Value) {
 		path = ""
 	}
 	if err := bd.slots[i].set(path, v); err != nil {
-		bd.errorf(name, runtime.HintOf(err), "%w", err)
+		bd.errorf(at.within(bd.Params[i], v, err), runtime.HintOf(err), "%w", err)
 	}
+}
+
+// within returns the one argument that the error is of, where a parameter takes all that are left.
+func (at place) within(p Param, rest starlark.Value, err error) place {
+	n := 0
+	switch _, scanned := fmt.Sscanf(err.Error(), p.Name+"[%d]", &n); {
+	case p.Rest == "*" && scanned == nil:
+		at.index += n
+	case p.Rest == "**":
+		for name := range starlark.Elements(rest.(*starlark.Dict)) {
+			if name := string(name.(starlark.String)); strings.HasPrefix(err.Error(), name+":") || strings.HasPrefix(err.Error(), name+"[") {
+				at.name = name
+			}
+		}
+	}
+	return at
 }
 
 func (bd *binding) positional(args starlark.Tuple) {
@@ -181,17 +186,17 @@ func (bd *binding) positional(args starlark.Tuple) {
 	for i, p := range bd.Params {
 		switch {
 		case p.Rest == "*":
-			bd.set(i, "", args[n:])
+			bd.set(i, place{index: n, value: true}, args[n:])
 			return
 		case p.Keyword || p.Rest != "":
 			// is not given by position
 		case n < len(args):
-			bd.set(i, p.Name, args[n])
+			bd.set(i, place{name: p.Name, index: n, value: true}, args[n])
 			n++
 		}
 	}
 	if n < len(args) {
-		bd.errorf("", "", "takes %s, not %d", plural(n, "positional argument"), len(args))
+		bd.errorf(place{index: n, value: true}, "", "takes %s, not %d", plural(n, "positional argument"), len(args))
 	}
 }
 
@@ -203,16 +208,16 @@ func (bd *binding) named(kwargs []starlark.Tuple) {
 		i := slices.IndexFunc(bd.Params, func(p Param) bool { return p.Rest == "" && p.Name == name })
 		switch {
 		case i >= 0:
-			bd.set(i, name, kw[1])
+			bd.set(i, place{name: name, index: -1, value: true}, kw[1])
 		case restAt >= 0:
 			rest.SetKey(kw[0], kw[1]) // a call has no name twice, and strings can be hashed
 		default:
 			bd.unknown = append(bd.unknown, name)
-			bd.errorf(name, runtime.DidYouMean(name, bd.names()), "there is no parameter %s", name)
+			bd.errorf(place{name: name, index: -1}, runtime.DidYouMean(name, bd.names()), "there is no parameter %s", name)
 		}
 	}
 	if rest.Len() > 0 {
-		bd.set(restAt, "", rest)
+		bd.set(restAt, place{index: -1, value: true}, rest)
 	}
 }
 
@@ -223,7 +228,7 @@ func (bd *binding) missing() {
 			continue
 		}
 		if !slices.ContainsFunc(bd.unknown, func(word string) bool { return runtime.Suggest(word, bd.names()) == p.Name }) {
-			bd.errorf("", "", "%s is missing", p.Name)
+			bd.errorf(place{index: -1}, "", "%s is missing", p.Name)
 		}
 	}
 }

@@ -1,7 +1,6 @@
 package starlib
 
 import (
-	"errors"
 	"fmt"
 	"io"
 	"regexp"
@@ -19,7 +18,7 @@ import (
 // Builtins returns the table of builtins, by subject.
 func Builtins() []*Builtin {
 	var all []*Builtin
-	for _, part := range [][]*Builtin{jobBuiltins(), waitBuiltins(), resultBuiltins(), readyBuiltins(), metricBuiltins(), textBuiltins()} {
+	for _, part := range [][]*Builtin{jobBuiltins(), waitBuiltins(), resultBuiltins(), controlBuiltins(), readyBuiltins(), metricBuiltins(), textBuiltins()} {
 		all = append(all, part...)
 	}
 	return all
@@ -28,21 +27,21 @@ func Builtins() []*Builtin {
 // predeclared are the names that every file knows, beside Starlark's own. A builtin "a.b" is b of the module a.
 func predeclared() starlark.StringDict {
 	names := starlark.StringDict{
-		"struct": starlark.NewBuiltin("struct", starlarkstruct.Make),
-		"json":   starjson.Module,
-		"math":   starmath.Module,
-		"time":   startime.Module,
+		"struct": starlark.NewBuiltin("struct", makeStruct),
+		"json":   module{starjson.Module},
+		"math":   module{starmath.Module},
+		"time":   module{startime.Module},
 	}
 	for _, b := range Builtins() {
-		module, member, ok := strings.Cut(b.Name, ".")
+		prefix, member, ok := strings.Cut(b.Name, ".")
 		if !ok {
 			names[b.Name] = b.value()
 			continue
 		}
-		if names[module] == nil {
-			names[module] = &starlarkstruct.Module{Name: module, Members: make(starlark.StringDict)}
+		if names[prefix] == nil {
+			names[prefix] = module{&starlarkstruct.Module{Name: prefix, Members: make(starlark.StringDict)}}
 		}
-		names[module].(*starlarkstruct.Module).Members[member] = b.value()
+		names[prefix].(module).Members[member] = b.value()
 	}
 	return names
 }
@@ -306,7 +305,7 @@ func textBuiltins() []*Builtin {
 			}),
 		define(Builtin{Name: "fail", plain: true, Doc: "Ends the recipe as failed."}, printArgs{sep: " "}, printArguments(),
 			func(_ *call, a *printArgs) (starlark.Value, error) {
-				return nil, &runtime.Error{Fault: runtime.FaultRun, Err: errors.New(a.join())}
+				return nil, &runtime.Error{Fault: runtime.FaultRun, Err: failure(a.join())}
 			}),
 		define(Builtin{Name: "warn", Doc: "Says something on stderr."}, textArgs{},
 			[]argument[textArgs]{arg("message", "", func(a *textArgs) any { return &a.text }).required()},

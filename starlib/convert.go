@@ -59,6 +59,8 @@ func slotOf(p any) slot {
 		return newSlot("Service, Client, Job or list", p, toHandles, func([]*runtime.Handle) string { return "[]" })
 	case *starlark.Value:
 		return newSlot("any", p, func(_ string, v starlark.Value) (starlark.Value, error) { return v, nil }, showValue)
+	case *starlark.Callable:
+		return newSlot("function", p, toCallable, func(starlark.Callable) string { return "None" })
 	case *starlark.Tuple:
 		return newSlot("any", p, toTuple, func(starlark.Tuple) string { return "" })
 	case *starlark.Iterable:
@@ -363,6 +365,15 @@ func toTuple(path string, v starlark.Value) (starlark.Tuple, error) {
 		return nil, wrongType(path, v, "tuple")
 	}
 	return t, nil
+}
+
+func toCallable(path string, v starlark.Value) (starlark.Callable, error) {
+	f, ok := v.(starlark.Callable)
+	if !ok {
+		return nil, &runtime.Error{Hint: "give the function without calling it, f and not f(); lambda: f(x) is one that has the arguments",
+			Err: wrongType(path, v, "function")}
+	}
+	return f, nil
 }
 
 func toIterable(path string, v starlark.Value) (starlark.Iterable, error) {

@@ -17,15 +17,31 @@ type origins struct {
 	calls map[string]starlark.CallStack
 }
 
-// deed names a call that acts. Run again, the recipe makes the same calls in the same order.
-func (c *call) deed() runtime.Deed {
+func (o *origins) add(key string, stack starlark.CallStack) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.calls[key] = stack
+}
+
+func (o *origins) get(key string) starlark.CallStack {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.calls[key]
+}
+
+// key names a call that acts, or that starts threads whose calls do. Run again, the recipe makes the same calls in the
+// same order; and a thread is named after the call that started it. So it does not matter how threads interleave.
+func (c *call) key() string {
 	c.deeds++
-	key := fmt.Sprintf("%s%d", c.thread.Name, c.deeds)
+	return fmt.Sprintf("%s%d", c.thread.Name, c.deeds)
+}
+
+// deed is a call that acts.
+func (c *call) deed() runtime.Deed {
+	key := c.key()
 	stack := c.thread.CallStack()
 	stack.Pop() // the builtin itself
-	c.origins.mu.Lock()
-	defer c.origins.mu.Unlock()
-	c.origins.calls[key] = stack
+	c.origins.add(key, stack)
 	return runtime.Deed{Key: key, Pos: stack.At(0).Pos.String()}
 }
 
@@ -36,19 +52,7 @@ func (r *run) refusal(err error) ([]Frame, error) {
 	if !errors.As(err, &refused) {
 		return nil, nil
 	}
-	r.origins.mu.Lock()
-	frames := r.loader.frames(r.origins.calls[refused.Deed.Key])
-	r.origins.mu.Unlock()
 	builtin, _, _ := strings.Cut(refused.Deed.Call, "(")
-	return frames, runtime.Faultf(runtime.FaultOf(err), runtime.HintOf(err), "%s: %w", builtin, refused)
-}
-
-// frames returns the places of a stack in files of recipes, the innermost first.
-func (l *loader) frames(stack starlark.CallStack) (frames []Frame) {
-	for i := range stack {
-		if f := stack.At(i); f.Pos.Filename() != "<builtin>" {
-			frames = append(frames, l.frame(f.Pos, f.Name))
-		}
-	}
-	return frames
+	return r.loader.frames(r.origins.get(refused.Deed.Key)),
+		runtime.Faultf(runtime.FaultOf(err), runtime.HintOf(err), "%s: %w", builtin, refused)
 }

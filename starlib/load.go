@@ -225,6 +225,7 @@ func (l *loader) parse(id fileID, text []byte) (*file, []*SourceError) {
 			errs = append(errs, l.checkLoad(id, load)...)
 		}
 	}
+	slices.SortStableFunc(errs, compareErrors)
 	return f, errs
 }
 
@@ -282,14 +283,11 @@ func universe() []string {
 	return slices.Sorted(maps.Keys(starlark.Universe))
 }
 
-// compareErrors orders errors by their place.
+// compareErrors orders the errors of a file by their place there, which of one in a file that it loads is the load.
 func compareErrors(a, b *SourceError) int {
 	if len(a.Frames) == 0 || len(b.Frames) == 0 {
 		return 0
 	}
-	p, q := a.Frames[0].Pos, b.Frames[0].Pos
-	if p.Filename() != q.Filename() {
-		return 0
-	}
+	p, q := a.Frames[len(a.Frames)-1].Pos, b.Frames[len(b.Frames)-1].Pos
 	return cmp.Or(cmp.Compare(p.Line, q.Line), cmp.Compare(p.Col, q.Col))
 }

@@ -25,6 +25,7 @@ type REPL struct {
 func NewREPL(session *runtime.Session, env Env, library fs.FS) *REPL {
 	l, _ := newLoader("repl", library)
 	r := newRun(session, env, l)
+	r.prompt = true
 	// Starlark's own entry for a REPL has no place for predeclared names.
 	return &REPL{run: r, globals: maps.Clone(r.predeclared)}
 }
@@ -65,8 +66,14 @@ func (r *REPL) options() *syntax.FileOptions {
 	return options
 }
 
+// Leave calls the functions of on_exit, and returns err with their errors.
+func (r *REPL) Leave(ctx context.Context, err error) error {
+	return joinErrors(Split(err), r.run.leave(ctx, exitTime))
+}
+
 // exec runs statements, or prints the value of a sole expression.
-func (r *REPL) exec(thread *starlark.Thread, f *syntax.File) error {
+func (r *REPL) exec(thread *starlark.Thread, f *syntax.File) (err error) {
+	defer Rescue("the REPL", &err)
 	if len(f.Stmts) == 1 {
 		if e, ok := f.Stmts[0].(*syntax.ExprStmt); ok {
 			v, err := starlark.EvalExprOptions(f.Options, thread, e.X, r.globals)

@@ -2,7 +2,10 @@ package starlib
 
 import (
 	"context"
+	"fmt"
 	"io"
+	"runtime/debug"
+	"sync"
 
 	"go.starlark.net/starlark"
 
@@ -17,20 +20,36 @@ type run struct {
 	predeclared starlark.StringDict
 	modules     map[*file]starlark.StringDict // the files that were loaded and run
 	origins     *origins
+	exits       *exits
+	prompt      bool // it is a REPL, whose globals are never frozen
 }
 
 func newRun(session *runtime.Session, env Env, l *loader) *run {
 	if env.Stdout == nil {
 		env.Stdout = io.Discard
 	}
-	return &run{session, env, l, predeclared(), make(map[*file]starlark.StringDict),
-		&origins{calls: make(map[string]starlark.CallStack)}}
+	env.Stdout = &lockedWriter{w: env.Stdout}
+	return &run{session: session, env: env, loader: l, predeclared: predeclared(),
+		modules: make(map[*file]starlark.StringDict),
+		origins: &origins{calls: make(map[string]starlark.CallStack)}, exits: new(exits)}
 }
 
 func (r *run) warn(text string) {
 	if r.env.Warn != nil {
 		r.env.Warn(text)
 	}
+}
+
+// A lockedWriter is for several threads: what one writes at once stays together.
+type lockedWriter struct {
+	mu sync.Mutex
+	w  io.Writer
+}
+
+func (l *lockedWriter) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.w.Write(p)
 }
 
 // A task is what one thread works on.
@@ -80,4 +99,20 @@ func (r *run) load(t *starlark.Thread, module string) (starlark.StringDict, erro
 	globals.Freeze()
 	r.modules[f] = globals
 	return globals, nil
+}
+
+// An Internal error is a panic: a fault of this program.
+type Internal struct {
+	In    string // the builtin, or else what was being done
+	Value any    // of the panic
+	Stack []byte
+}
+
+func (e *Internal) Error() string { return fmt.Sprintf("internal error in %s: %v", e.In, e.Value) }
+
+// Rescue turns a panic of the function that defers it into that function's error.
+func Rescue(in string, err *error) {
+	if p := recover(); p != nil {
+		*err = &Internal{In: in, Value: p, Stack: debug.Stack()}
+	}
 }

@@ -93,8 +93,10 @@ type Env struct {
 
 // Exec runs the recipe: its statements, and then main, if it has one, with the given parameters (name=value).
 //
-// Its error is a *SourceError, if it happened in the recipe, and keeps the types of the errors below. When ctx ends so
-// does the recipe, with context.Cause(ctx). After exit(code) it is an *Exit, or nil if the code is 0.
+// Its error is a *SourceError, if it happened in the recipe, or a join of several, and keeps the types of the errors
+// below. When ctx ends so does the recipe, with context.Cause(ctx). After exit(code) it is an *Exit, or nil if the code
+// is 0. At the end, whatever it is, the functions of on_exit are called; their errors are added. If nothing else went
+// wrong, the thresholds that were not met are the error.
 func (r *Recipe) Exec(ctx context.Context, session *runtime.Session, env Env, given []string) error {
 	if _, err := r.checkParams(given); err != nil {
 		return err
@@ -103,6 +105,16 @@ func (r *Recipe) Exec(ctx context.Context, session *runtime.Session, env Env, gi
 	for _, w := range r.file.warnings {
 		run.warn(w)
 	}
+	err := run.end(ctx, r.exec(ctx, run, given))
+	if err = joinErrors(Split(err), run.leave(ctx, exitTime)); err != nil {
+		return err
+	}
+	return run.unmet()
+}
+
+// exec runs the statements and main.
+func (r *Recipe) exec(ctx context.Context, run *run, given []string) (err error) {
+	defer Rescue("the recipe", &err)
 	thread, done := run.thread(ctx, "", false)
 	defer done()
 	globals, err := r.file.program.Init(thread, run.predeclared)
@@ -110,6 +122,11 @@ func (r *Recipe) Exec(ctx context.Context, session *runtime.Session, env Env, gi
 	if err == nil && r.main != nil {
 		err = r.callMain(thread, globals["main"], given)
 	}
+	return err
+}
+
+// end is the error of a recipe that has ended with err. Of what it started, nobody may have asked what became of it.
+func (r *run) end(ctx context.Context, err error) error {
 	if e := (*Exit)(nil); errors.As(err, &e) {
 		if e.Code == 0 {
 			return nil
@@ -117,9 +134,9 @@ func (r *Recipe) Exec(ctx context.Context, session *runtime.Session, env Env, gi
 		return e
 	}
 	if err == nil {
-		err = session.Flush(ctx) // of what was started, nobody may have asked what became of it
+		err = r.session.Flush(ctx)
 	}
-	return run.locate(ctx, err)
+	return r.locate(ctx, err)
 }
 
 func (r *Recipe) callMain(thread *starlark.Thread, v starlark.Value, given []string) error {

@@ -46,7 +46,7 @@ func exec(t *testing.T, text string, given ...string) (stdout, rendered string, 
 		err = r.Exec(t.Context(), new(runtime.Session), Env{Stdout: &out}, given)
 	}
 	if err != nil {
-		FormatError(&shown, err, false)
+		FormatError(&shown, err, Style{})
 	}
 	return out.String(), strings.ReplaceAll(shown.String(), dir+string(filepath.Separator), ""), err
 }
@@ -72,17 +72,19 @@ error: undefined: servce
   hint: load("//lib.star", "name") brings in names of a file; json, time and math are there already
 `},
 		{"all arguments", "x = service(\"a\", prot = 1, mem = \"4 apples\")\n", `error: service: there is no parameter prot
-service: mem: "4 apples" is not an amount of memory such as 4G or 512M
   --> r.star:1:18
      1 | x = service("a", prot = 1, mem = "4 apples")
        |                  ^^^^
   hint: did you mean port?
+error: service: mem: "4 apples" is not an amount of memory such as 4G or 512M
+  --> r.star:1:34
+     1 | x = service("a", prot = 1, mem = "4 apples")
+       |                                  ^^^^^^^^^^
 `},
 		{"of the library", "load(\"@aifb//lib.star\", \"boom\")\ndef main():\n    y = boom(3)\n", `error: no 3
   --> r.star:3:9 in main
      3 |     y = boom(3)
        |         ^^^^
-  --> @aifb//lib.star:2:5 in boom
 `},
 		{"run time", "def f(x):\n    return 1 // x\n\nf(0)\n", `error: floored division by zero
   --> r.star:2:14 in f

@@ -111,7 +111,10 @@ func (h *handle) Attr(name string) (starlark.Value, error) {
 	if attr, ok := handleAttrs[name]; ok {
 		return attr(h, h.State()), nil
 	}
-	return h.methods[name], nil // nil is no such attribute
+	if m, ok := h.methods[name]; ok {
+		return m, nil
+	}
+	return nil, noAttribute(h.Type(), ".", name, h.AttrNames())
 }
 
 func (h *handle) AttrNames() []string {
@@ -208,14 +211,20 @@ func newTable(recs []runtime.Record) *table {
 	return t
 }
 
-func (t *table) Type() string                             { return "Table" }
-func (t *table) Truth() starlark.Bool                     { return len(t.recs) > 0 }
-func (t *table) Hash() (uint32, error)                    { return 0, errors.New("unhashable: Table") }
-func (t *table) Len() int                                 { return len(t.recs) }
-func (t *table) Attr(name string) (starlark.Value, error) { return t.methods[name], nil }
-func (t *table) AttrNames() []string                      { return t.methods.Keys() }
-func (t *table) Index(i int) starlark.Value               { return row(t.recs[i]) }
-func (t *table) Iterate() starlark.Iterator               { return &tableIterator{recs: t.recs} }
+func (t *table) Type() string               { return "Table" }
+func (t *table) Truth() starlark.Bool       { return len(t.recs) > 0 }
+func (t *table) Hash() (uint32, error)      { return 0, errors.New("unhashable: Table") }
+func (t *table) Len() int                   { return len(t.recs) }
+func (t *table) AttrNames() []string        { return t.methods.Keys() }
+func (t *table) Index(i int) starlark.Value { return row(t.recs[i]) }
+func (t *table) Iterate() starlark.Iterator { return &tableIterator{recs: t.recs} }
+
+func (t *table) Attr(name string) (starlark.Value, error) {
+	if m, ok := t.methods[name]; ok {
+		return m, nil
+	}
+	return nil, noAttribute("Table", ".", name, t.AttrNames())
+}
 
 // String is the wide table: a row for each job and set of labels, a column for each metric.
 func (t *table) String() string {
@@ -239,10 +248,10 @@ func (it *tableIterator) Done() {}
 
 // row is a measurement as recipes see it.
 func row(r runtime.Record) starlark.Value {
-	s := starlarkstruct.FromStringDict(starlark.String("Measurement"), starlark.StringDict{
+	s := &structValue{starlarkstruct.FromStringDict(starlark.String("Measurement"), starlark.StringDict{
 		"source": starlark.String(r.Source), "metric": starlark.String(r.Metric), "value": starlark.Float(r.Value),
 		"unit": starlark.String(r.Unit), "labels": texts(r.Labels),
-	})
+	})}
 	s.Freeze()
 	return s
 }

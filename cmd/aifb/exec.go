@@ -134,20 +134,21 @@ func withSession(c *cli.Context, std streams, cfg *config, start runtime.RunStar
 	defer done()
 	defer context.AfterFunc(ctx, func() { p.say("%v: stopping the run; Ctrl-C leaves at once", context.Cause(ctx)) })()
 	err = f(ctx, s, caught)
-	if cause := context.Cause(ctx); cause != nil {
+	if cause := context.Cause(ctx); cause != nil && !errors.Is(err, cause) {
 		err = cause // whatever the recipe made of it
 	}
 	end := closeSession(s, p, err, c.Bool("keep"))
-	if c.Bool("json") {
-		end = errors.Join(end, printJSON(std.out, s, err))
-	}
-	p.summary(s, c.Bool("keep"))
 	if err == nil {
-		return end
-	}
-	if end != nil {
+		err = end
+	} else if end != nil {
 		p.warn(end.Error())
 	}
+	if c.Bool("json") {
+		if failed := printJSON(std.out, s, err); err == nil {
+			err = failed
+		}
+	}
+	p.summary(s, c.Bool("keep"))
 	return err
 }
 
@@ -207,12 +208,26 @@ func recipeHelp(w io.Writer, name string, r *starlib.Recipe) error {
 
 // outcome is the form of exec --json.
 type outcome struct {
-	Version int    `json:"version"`
-	Run     string `json:"run"`
-	Exit    int    `json:"exit"`
-	Error   string `json:"error,omitempty"`
-	Hint    string `json:"hint,omitempty"`
-	Results any    `json:"results"`
+	Version int             `json:"version"`
+	Run     string          `json:"run"`
+	Exit    int             `json:"exit"`
+	Errors  []jsonError     `json:"errors"`
+	Unmet   []jsonUnmet     `json:"unmet"`
+	Results json.RawMessage `json:"results"`
+}
+
+// jsonUnmet is a threshold that was not met.
+type jsonUnmet struct {
+	Message string `json:"message"`
+	Pos     string `json:"pos"`
+}
+
+func describeUnmet(unmet []runtime.Unmet) []jsonUnmet {
+	all := []jsonUnmet{}
+	for _, u := range unmet {
+		all = append(all, jsonUnmet{u.Message, u.Deed.Pos})
+	}
+	return all
 }
 
 func printJSON(w io.Writer, s *runtime.Session, err error) error {
@@ -220,9 +235,6 @@ func printJSON(w io.Writer, s *runtime.Session, err error) error {
 	if err := runtime.WriteJSON(&results, s.Measurements(runtime.Where{})); err != nil {
 		return err
 	}
-	o := outcome{Version: 1, Run: s.Run, Exit: exitCode(err), Hint: runtime.HintOf(err), Results: json.RawMessage(results.String())}
-	if err != nil {
-		o.Error = err.Error()
-	}
-	return writeJSON(w, o)
+	return writeJSON(w, outcome{Version: 1, Run: s.Run, Exit: exitCode(err), Errors: describeErrors(err),
+		Unmet: describeUnmet(s.Unmet()), Results: json.RawMessage(results.String())})
 }

@@ -10,14 +10,17 @@ import (
 func helpCommand(std streams) *cli.Command {
 	return &cli.Command{
 		Name:      "help",
-		Usage:     "show help: of a command, of exit-codes, or for completion in bash",
-		ArgsUsage: "[COMMAND | exit-codes | completion]",
+		Usage:     "show help: of a command, of exit-codes, of json, or for completion in bash",
+		ArgsUsage: "[COMMAND | exit-codes | json | completion]",
 		Action: func(c *cli.Context) error {
 			switch c.Args().First() {
 			case "":
 				return cli.ShowAppHelp(c)
 			case "exit-codes":
 				_, err := fmt.Fprint(std.out, exitCodes)
+				return err
+			case "json":
+				_, err := fmt.Fprint(std.out, jsonErrors)
 				return err
 			case "completion":
 				_, err := fmt.Fprint(std.out, completion)

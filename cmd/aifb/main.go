@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"os/user"
+	"slices"
 	"strings"
 
 	"github.com/urfave/cli/v2"
@@ -32,15 +33,20 @@ func setHome() {
 
 // run runs the program and returns its exit code.
 func run(ctx context.Context, args []string, std streams) int {
-	app := newApp(std)
-	err := app.RunContext(ctx, flagsFirst(app, args))
+	err := runApp(ctx, args, std)
 	if err == nil {
 		err = std.out.failed()
 	}
 	if err != nil {
-		starlib.FormatError(std.err, err, wantsColour(std.err))
+		reportError(std, err, slices.Contains(args, "--json"))
 	}
 	return exitCode(err)
+}
+
+func runApp(ctx context.Context, args []string, std streams) (err error) {
+	defer starlib.Rescue("aifb", &err)
+	app := newApp(std)
+	return app.RunContext(ctx, flagsFirst(app, args))
 }
 
 func newApp(std streams) *cli.App {
@@ -94,6 +100,7 @@ func complete(commands []*cli.Command) {
 		if cmd.Action == nil {
 			cmd.Action = unknownCommand
 		}
+		cmd.Action = withFlags(cmd.Action)
 		complete(cmd.Subcommands)
 	}
 }

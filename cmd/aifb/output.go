@@ -22,6 +22,7 @@ type output struct {
 	w io.Writer
 
 	mu     sync.Mutex
+	used   bool // something was written
 	err    error
 	unread func()        // told that nobody reads any more; may be nil
 	held   *bytes.Buffer // what is to be written later; nil: nothing is held back
@@ -47,6 +48,13 @@ func (o *output) Write(p []byte) (int, error) {
 	return n, err
 }
 
+// unused reports whether nothing was written.
+func (o *output) unused() bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return !o.used
+}
+
 // hold keeps back what is written, until release.
 func (o *output) hold() {
 	o.mu.Lock()
@@ -58,6 +66,7 @@ func (o *output) hold() {
 func (o *output) keep(p []byte) bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
+	o.used = true
 	if o.held != nil {
 		o.held.Write(p)
 	}

@@ -111,6 +111,11 @@ func (p *progress) summary(s *runtime.Session, keep bool) {
 	} else {
 		p.say("run %s ended after %v", s.Run, took)
 	}
+	if n := len(s.Unmet()); n == 1 {
+		p.say("1 threshold was not met")
+	} else if n > 1 {
+		p.say("%d thresholds were not met", n)
+	}
 	if c, ok := s.Target.Conn.(interface{ Execs() int64 }); ok && p.verbose {
 		p.say("%d commands over SSH", c.Execs())
 	}

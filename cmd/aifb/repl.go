@@ -38,7 +38,7 @@ leaves, which cancels the jobs that still run, unless --keep is given.`,
 					fmt.Fprintln(std.err, "help() lists the builtins; Ctrl-C stops what runs; Ctrl-D leaves")
 				}
 				repl := starlib.NewREPL(s, starlib.Env{Stdout: std.out, Warn: s.Warn}, recipes.FS)
-				return interact(ctx, std, repl, lines, caught)
+				return repl.Leave(ctx, interact(ctx, std, repl, lines, caught))
 			})
 		}),
 	}
@@ -78,7 +78,7 @@ func interact(ctx context.Context, std streams, repl *starlib.REPL, lines lineRe
 			}
 			return err
 		default:
-			starlib.FormatError(std.err, err, wantsColour(std.err))
+			starlib.FormatError(std.err, err, starlib.Style{Colour: wantsColour(std.err)})
 		}
 	}
 	return nil

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"fmt"
 	"os"
 	"strings"
 
@@ -53,7 +52,7 @@ func resumeRun(c *cli.Context, std streams) error {
 	}
 	recipe, err := starlib.Read(st.Start.Recipe, recipes.FS)
 	if err != nil {
-		return fmt.Errorf("resume run %s: %w", st.Run, err)
+		return err
 	}
 	return withSession(c, std, cfg, st.Start, st.Run, func(ctx context.Context, s *runtime.Session, _ *signals) error {
 		if sum := recipe.SHA256(); sum != st.Start.SHA256 {

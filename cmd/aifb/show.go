@@ -67,7 +67,7 @@ func showJSON(w io.Writer, r runSummary, st *runtime.RunState) error {
 	if err := runtime.WriteJSON(&measurements, st.Measurements); err != nil {
 		return err
 	}
-	return writeJSON(w, map[string]any{"version": 1, "run": r, "jobs": jobs, "results": json.RawMessage(measurements.String())})
+	return writeJSON(w, map[string]any{"version": 1, "run": r, "jobs": jobs, "unmet": describeUnmet(st.Unmet), "results": json.RawMessage(measurements.String())})
 }
 
 func show(w io.Writer, r runSummary, st *runtime.RunState) error {
@@ -79,8 +79,11 @@ func show(w io.Writer, r runSummary, st *runtime.RunState) error {
 	if !r.Ended.IsZero() {
 		fmt.Fprintf(w, "took    %v\n", r.Ended.Sub(r.Started).Round(100*time.Millisecond))
 	}
-	if r.Error != "" {
+	if r.Error != "" && st.End.Fault != runtime.FaultThreshold {
 		fmt.Fprintf(w, "error   %s\n", strings.ReplaceAll(r.Error, "\n", "\n        "))
+	}
+	for _, u := range st.Unmet {
+		fmt.Fprintf(w, "unmet   %s (%s)\n", runtime.Printable(u.Message), runtime.Printable(u.Deed.Pos))
 	}
 	if st.End != nil && st.End.Left != "" {
 		fmt.Fprintf(w, "left    %s\n", st.End.Left)
