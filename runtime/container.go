@@ -21,13 +21,13 @@ func newImage(image, home, dir string) (Image, error) {
 		name := regexp.MustCompile(`[^A-Za-z0-9._-]+`).ReplaceAllString(image[strings.Index(image, "://")+3:], "_")
 		return Image{URI: image, SIF: path.Join(dir, "images", name+"-"+hex.EncodeToString(sum[:6])+".sif")}, nil
 	case strings.Contains(image, "://"):
-		return Image{}, Faultf(FaultRun, "an image is a SIF file on the target, or docker://, oras:// or library://",
-			"image: %q has an unknown scheme", image)
+		return Image{}, fieldErrorf("image", "an image is a SIF file on the target, or docker://, oras:// or library://",
+			"%q has an unknown scheme", image)
 	case strings.HasPrefix(image, "~/"):
 		return Image{SIF: path.Join(home, image[2:])}, nil
 	case !strings.HasPrefix(image, "/"):
 		hint := "write docker://" + image + " if it is in a registry, or the absolute path of a SIF file on the target"
-		return Image{}, Faultf(FaultRun, hint, "image: %q is neither a URI nor an absolute path", image)
+		return Image{}, fieldErrorf("image", hint, "%q is neither a URI nor an absolute path", image)
 	}
 	return Image{SIF: image}, nil
 }

@@ -53,6 +53,20 @@ func HintOf(err error) string {
 	return ""
 }
 
+// A FieldError is what is wrong with one field of a spec, by the name that a recipe gives it.
+type FieldError struct {
+	Field string
+	Err   error
+}
+
+func (e *FieldError) Error() string { return e.Field + ": " + e.Err.Error() }
+func (e *FieldError) Unwrap() error { return e.Err }
+
+// fieldErrorf makes a FieldError that is the recipe's to mend.
+func fieldErrorf(field, hint, format string, args ...any) error {
+	return &Error{Fault: FaultRun, Hint: hint, Err: &FieldError{field, fmt.Errorf(format, args...)}}
+}
+
 // A Class says what can be done about an error of a scheduler.
 type Class string
 
@@ -148,9 +162,10 @@ func indent(s, prefix string) string {
 }
 
 // Suggest returns the candidate that word is most likely a misspelling of, or "". It allows one mistake in three
-// letters, an exchange of two neighbours counting as one.
+// letters, and one in two, an exchange of two neighbours counting as one.
 func Suggest(word string, candidates []string) string {
-	best, least := "", max(1, len([]rune(word))/3)+1
+	n := len([]rune(word))
+	best, least := "", min(max(1, n/3), n/2)+1
 	for _, c := range candidates {
 		if d := distance(strings.ToLower(word), strings.ToLower(c)); d < least && c != word {
 			best, least = c, d

@@ -67,6 +67,7 @@ func TestSuggest(t *testing.T) {
 	words := []string{"partition", "name", "gpu", "image", "gpus", "cpu", "largemem"}
 	for in, want := range map[string]string{
 		"partitio": "partition", "nmae": "name", "gpuu": "gpu", "imgae": "image", "IMAGE": "image", "xyz": "", "": "", "largmem": "largemem",
+		"pgu": "gpu", "gp": "gpu", "g": "", "G": "", "x": "", "agemi": "", "imag": "image", "apritition": "partition",
 	} {
 		if got := Suggest(in, words); got != want {
 			t.Errorf("Suggest(%q) = %q, want %q", in, got, want)

@@ -77,36 +77,40 @@ var (
 // validate reports everything that is wrong with the spec, in the recipe's words.
 func (s *JobSpec) validate() error {
 	var errs []error
-	bad := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
+	bad := func(field, format string, args ...any) {
+		errs = append(errs, &FieldError{field, fmt.Errorf(format, args...)})
+	}
 	if s.Name != "" && !nameForm.MatchString(s.Name) {
-		bad("name: %q is not a name: letters, digits, dot, dash and underscore, at most 64", s.Name)
+		bad("name", "%q is not a name: letters, digits, dot, dash and underscore, at most 64", s.Name)
 	}
 	if s.Command == "" && len(s.Args) == 0 && s.Image == "" {
-		bad("command: there is nothing to run: no command, no args, no image")
+		bad("command", "there is nothing to run: no command, no args, no image")
 	}
 	for _, k := range slices.Sorted(maps.Keys(s.Env)) {
 		if !envForm.MatchString(k) {
-			bad("env: %q is not the name of an environment variable", k)
+			bad("env", "%q is not the name of an environment variable", k)
 		}
 	}
 	for field, n := range map[string]int{"nodes": s.Nodes, "tasks": s.Tasks, "cpus": s.CPUs, "gpus": s.GPUs, "retries": s.Retries} {
 		if n < 0 {
-			bad("%s: %d is negative", field, n)
+			bad(field, "%d is negative", n)
 		}
 	}
 	if s.Lease < 0 || s.Lease > 0 && s.Lease < minLease {
-		bad("lease: %v is less than %v, the least that a slow file system allows", s.Lease, minLease)
+		bad("lease", "%v is less than %v, the least that a slow file system allows", s.Lease, minLease)
 	}
 	for field, texts := range s.texts() {
 		for _, text := range texts {
 			if strings.ContainsFunc(text, isControl) {
-				bad("%s: %q has a control character", field, text)
+				bad(field, "%q has a control character", text)
 			}
 		}
 	}
-	for _, text := range slices.Concat([]string{s.Command}, s.Args, s.Setup, slices.Collect(maps.Values(s.Env))) {
-		if strings.Contains(text, "\x00") {
-			bad("%q has a zero byte, which no command can get", text)
+	for field, texts := range map[string][]string{"command": {s.Command}, "args": s.Args, "setup": s.Setup, "env": slices.Collect(maps.Values(s.Env))} {
+		for _, text := range texts {
+			if strings.Contains(text, "\x00") {
+				bad(field, "%q has a zero byte, which no command can get", text)
+			}
 		}
 	}
 	for _, m := range s.Metrics {
@@ -135,7 +139,7 @@ func isControl(r rune) bool { return r < ' ' || r == 0x7f }
 func (r Ready) validate() error {
 	if r.Kind == "log" {
 		if _, err := regexp.Compile(r.Pattern); err != nil {
-			return Faultf(FaultRun, "", "ready: %w", err)
+			return fieldErrorf("ready", "", "%w", err)
 		}
 	}
 	return nil

@@ -20,7 +20,7 @@ func (s *Session) Service(ctx context.Context, spec ServiceSpec) (*Handle, error
 		return nil, err
 	}
 	if (spec.Ready.Kind == "tcp" || spec.Ready.Kind == "http") && spec.Port == NoPort {
-		return nil, Faultf(FaultRun, "port = 0 takes a free one", "ready: %s needs a port", spec.Ready.Kind)
+		return nil, fieldErrorf("ready", "port = 0 takes a free one", "%s needs a port", spec.Ready.Kind)
 	}
 	spec.Deed = spec.Deed.describe("service", spec.Name, spec)
 	return s.start(ctx, spec.JobSpec, Intent{Role: RoleService, Ready: spec.Ready, Job: Job{Port: spec.Port}}, nil, 1)
@@ -29,7 +29,7 @@ func (s *Session) Service(ctx context.Context, spec ServiceSpec) (*Handle, error
 // Client waits until its services answer, and starts the client.
 func (s *Session) Client(ctx context.Context, spec ClientSpec) (*Handle, error) {
 	if spec.Count < 0 {
-		return nil, Faultf(FaultRun, "", "count: %d is negative", spec.Count)
+		return nil, fieldErrorf("count", "", "%d is negative", spec.Count)
 	}
 	var names []string
 	for _, h := range spec.Services {

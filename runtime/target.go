@@ -64,8 +64,8 @@ func (s *Session) image(ctx context.Context, h *home, name string) (Image, error
 	}
 	readable, err := fileIs(ctx, s.Target.Conn, "-r", image.SIF)
 	if err == nil && !readable {
-		return image, Faultf(FaultRun, "it is a path on the target; docker://, oras:// and library:// are pulled",
-			"image: no readable file %s on %s", image.SIF, s.Target.Name)
+		return image, fieldErrorf("image", "it is a path on the target; docker://, oras:// and library:// are pulled",
+			"no readable file %s on %s", image.SIF, s.Target.Name)
 	}
 	s.images[image.SIF] = err == nil
 	return image, err
