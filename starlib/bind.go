@@ -80,6 +80,9 @@ func define[S any](b Builtin, fresh S, args []argument[S], run func(*call, *S) (
 		if err != nil && !b.plain {
 			err = fmt.Errorf("%s: %w", b.Name, err)
 		}
+		if field := (*runtime.FieldError)(nil); errors.As(err, &field) {
+			err = &argumentError{b.place(field.Field), err}
+		}
 		return v, err
 	}
 	return &b
@@ -110,6 +113,20 @@ type place struct {
 	name  string // by which it is given, or under which its parameter is known; "" if there is none
 	index int    // among the positional arguments; -1: it is given by its name, or is missing
 	value bool   // what is wrong is the value, and not that it is there
+}
+
+// place is where a call has the value of a parameter.
+func (b *Builtin) place(param string) place {
+	index := 0
+	for _, p := range b.Params {
+		switch {
+		case p.Name == param && !p.Keyword:
+			return place{name: param, index: index, value: true}
+		case !p.Keyword:
+			index++
+		}
+	}
+	return place{name: param, index: -1, value: true}
 }
 
 // An argumentError is what is wrong with one argument of a call.

@@ -1,6 +1,7 @@
 package starlib
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"regexp"
@@ -106,7 +107,7 @@ func jobBuiltins() []*Builtin {
 			}, jobArgs(func(s *runtime.ClientSpec) *runtime.JobSpec { return &s.JobSpec })...),
 			func(c *call, s *runtime.ClientSpec) (starlark.Value, error) {
 				if s.Count < 1 {
-					return nil, runtime.Faultf(runtime.FaultRun, "", "count: %d clients are none", s.Count)
+					return nil, &runtime.FieldError{Field: "count", Err: fmt.Errorf("%d clients are none", s.Count)}
 				}
 				s.Deed = c.deed()
 				return c.started(c.session.Client(c.ctx, *s))
@@ -314,7 +315,8 @@ func textBuiltins() []*Builtin {
 			[]argument[exitArgs]{arg("code", "0, or 10 to 63", func(a *exitArgs) any { return &a.code })},
 			func(_ *call, a *exitArgs) (starlark.Value, error) {
 				if a.code != 0 && (a.code < 10 || a.code > 63) {
-					return nil, runtime.Faultf(runtime.FaultRun, "the others have a meaning: aifb help exit-codes", "exit: %d is not 0 or from 10 to 63", a.code)
+					return nil, runtime.Faultf(runtime.FaultRun, "the others have a meaning: aifb help exit-codes", "exit: %w",
+						&runtime.FieldError{Field: "code", Err: fmt.Errorf("%d is not 0 or from 10 to 63", a.code)})
 				}
 				return nil, &Exit{a.code}
 			}),
@@ -351,9 +353,12 @@ func numberBuiltins() []*Builtin {
 				arg("values", "", func(a *sumArgs) any { return &a.values }).required(),
 				arg("start", "what to begin with", func(a *sumArgs) any { return &a.start }),
 			},
-			func(_ *call, a *sumArgs) (total starlark.Value, err error) {
+			func(c *call, a *sumArgs) (total starlark.Value, err error) {
 				total = a.start
 				for v := range starlark.Elements(a.values) {
+					if err := context.Cause(c.ctx); err != nil {
+						return nil, err
+					}
 					if total, err = starlark.Binary(plus, total, v); err != nil {
 						return nil, err
 					}

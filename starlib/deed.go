@@ -38,11 +38,16 @@ func (c *call) key() string {
 
 // deed is a call that acts.
 func (c *call) deed() runtime.Deed {
-	key := c.key()
-	stack := c.thread.CallStack()
-	stack.Pop() // the builtin itself
-	c.origins.add(key, stack)
-	return runtime.Deed{Key: key, Pos: stack.At(0).Pos.String()}
+	d := runtime.Deed{Key: c.key()}
+	stack := c.stack()
+	c.origins.add(d.Key, stack)
+	for i := range stack {
+		if pos := stack.At(i).Pos; pos.Filename() != builtinFile { // parallel(stop, jobs) calls it from a builtin
+			d.Pos = pos.String()
+			break
+		}
+	}
+	return d
 }
 
 // refusal returns the places of the call that started the job of a RefusedError, and what that is to it; nil if err is

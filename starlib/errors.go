@@ -225,6 +225,9 @@ func FormatError(w io.Writer, err error, style Style) {
 }
 
 func formatError(b *strings.Builder, err error, style Style) {
+	if _, ok := err.(*Exit); ok {
+		return // it is no error, but what the recipe wants
+	}
 	located := asSource(err)
 	fmt.Fprintf(b, "%s %s\n", style.paint("1;31", "error:"), printableLines(located.Err.Error()))
 	frames := userFirst(located.Frames)

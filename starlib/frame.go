@@ -24,6 +24,9 @@ type Frame struct {
 	at syntax.Position // where Starlark has it: of a call, its parenthesis
 }
 
+// builtinFile is the file that Starlark says builtins are in.
+const builtinFile = "<builtin>"
+
 // maxStack is how many frames of a stack are kept, beside those of a recursion, which are kept once.
 const maxStack = 60
 
@@ -31,7 +34,7 @@ const maxStack = 60
 func (l *loader) frames(stack starlark.CallStack) (frames []Frame) {
 	var calls []starlark.CallFrame
 	for i := range stack {
-		if f := stack.At(i); f.Pos.Filename() != "<builtin>" {
+		if f := stack.At(i); f.Pos.Filename() != builtinFile {
 			calls = append(calls, f)
 		}
 	}
@@ -266,7 +269,8 @@ func (l *loader) meant(frames []Frame, err error) []Frame {
 	}
 	var node syntax.Node
 	file.walk(func(n syntax.Node) {
-		if c, ok := n.(*syntax.CallExpr); ok && c.Lparen == frames[0].at {
+		// In YAML, calls that the file does not show are at the same place; they come later.
+		if c, ok := n.(*syntax.CallExpr); ok && c.Lparen == frames[0].at && node == nil {
 			node = argument.in(c)
 		}
 	})

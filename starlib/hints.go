@@ -129,9 +129,8 @@ func resolveError(f *file, pos syntax.Position, msg string) (hint string, err er
 	return hint, errors.New(msg)
 }
 
-// scope returns the names that are known at a place.
-func (f *file) scope(pos syntax.Position) []string {
-	names := slices.Concat(universe(), predeclared().Keys())
+// scope returns the names that are known at a place, the file's own first.
+func (f *file) scope(pos syntax.Position) (names []string) {
 	syntax.Walk(f.syntax, func(n syntax.Node) bool {
 		switch n := n.(type) {
 		case *syntax.DefStmt:
@@ -158,7 +157,7 @@ func (f *file) scope(pos syntax.Position) []string {
 		}
 		return true
 	})
-	return names
+	return slices.Concat(names, universe(), predeclared().Keys())
 }
 
 func contains(n syntax.Node, pos syntax.Position) bool {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"runtime/debug"
+	"slices"
 	"sync"
 
 	"go.starlark.net/starlark"
@@ -56,8 +57,9 @@ func (l *lockedWriter) Write(p []byte) (int, error) {
 type task struct {
 	*run
 	ctx     context.Context
-	loading bool // the thread runs a file that is loaded, which must not act
-	deeds   int  // how many calls of it acted so far
+	loading bool               // the thread runs a file that is loaded, which must not act
+	outer   starlark.CallStack // the calls that led to the thread; nil: it was not started by a recipe
+	deeds   int                // how many calls of it acted so far
 }
 
 const taskKey = "aifb" // of the thread-local *task
@@ -69,6 +71,13 @@ type call struct {
 	*task
 	thread *starlark.Thread
 	recv   starlark.Value // of a method
+}
+
+// stack is where the builtin was called, and all that led there.
+func (c *call) stack() starlark.CallStack {
+	stack := c.thread.CallStack()
+	stack.Pop() // the builtin itself
+	return slices.Concat(c.outer, stack)
 }
 
 // thread returns a thread that ends when ctx does. The caller calls done when nothing runs on it any more.

@@ -88,7 +88,7 @@ func (r *Recipe) Check(given []string) (map[string]string, error) {
 // An Env is what a recipe has of the process that runs it.
 type Env struct {
 	Stdout io.Writer    // for print and help
-	Warn   func(string) // told what went wrong without ending the recipe; may be nil
+	Warn   func(string) // told what went wrong without ending the recipe, by several threads; may be nil
 }
 
 // Exec runs the recipe: its statements, and then main, if it has one, with the given parameters (name=value).
@@ -105,6 +105,11 @@ func (r *Recipe) Exec(ctx context.Context, session *runtime.Session, env Env, gi
 	for _, w := range r.file.warnings {
 		run.warn(w)
 	}
+	return r.execOn(ctx, run, given)
+}
+
+// execOn runs the recipe from its first statement to what is to be called at its end.
+func (r *Recipe) execOn(ctx context.Context, run *run, given []string) error {
 	err := run.end(ctx, r.exec(ctx, run, given))
 	if err = joinErrors(Split(err), run.leave(ctx, exitTime)); err != nil {
 		return err

@@ -19,7 +19,7 @@ import (
 )
 
 // write makes files in a directory of the test's, and returns it.
-func write(t *testing.T, files map[string]string) string {
+func write(t testing.TB, files map[string]string) string {
 	t.Helper()
 	dir := t.TempDir()
 	for name, text := range files {
