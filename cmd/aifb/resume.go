@@ -58,13 +58,14 @@ func resumeRun(c *cli.Context, std streams) error {
 		if sum := recipe.SHA256(); sum != st.Start.SHA256 {
 			s.Warn("the recipe has changed since run " + st.Run + " began")
 		}
-		if err := recipe.Exec(ctx, s, recipeEnv(c, std, s), st.Start.Args); err != nil {
+		err := recipe.Exec(ctx, s, recipeEnv(c, std, s), st.Start.Args)
+		if err != nil && runtime.FaultOf(err) != runtime.FaultThreshold {
 			return err
 		}
 		if calls := s.Forgotten(); len(calls) > 0 {
 			return runtime.Faultf(runtime.FaultRecipe, "undo the change, or run the recipe anew with aifb exec",
 				"the recipe has diverged from run %s: it no longer does %s", s.Run, strings.Join(calls, ", "))
 		}
-		return nil
+		return err
 	})
 }
