@@ -77,11 +77,8 @@ func define[S any](b Builtin, fresh S, args []argument[S], run func(*call, *S) (
 			return nil, err
 		}
 		v, err := run(c, &spec)
-		if err != nil && !b.plain {
-			err = fmt.Errorf("%s: %w", b.Name, err)
-		}
-		if field := (*runtime.FieldError)(nil); errors.As(err, &field) {
-			err = &argumentError{b.place(field.Field), err}
+		if err != nil {
+			err = b.explain(err)
 		}
 		return v, err
 	}
@@ -113,6 +110,17 @@ type place struct {
 	name  string // by which it is given, or under which its parameter is known; "" if there is none
 	index int    // among the positional arguments; -1: it is given by its name, or is missing
 	value bool   // what is wrong is the value, and not that it is there
+}
+
+// explain says which builtin an error is of, and of which of its arguments, if it is of one.
+func (b *Builtin) explain(err error) error {
+	if !b.plain {
+		err = fmt.Errorf("%s: %w", b.Name, err)
+	}
+	if field := (*runtime.FieldError)(nil); errors.As(err, &field) {
+		err = &argumentError{b.place(field.Field), err}
+	}
+	return err
 }
 
 // place is where a call has the value of a parameter.

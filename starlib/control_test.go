@@ -48,12 +48,13 @@ func (m *memory) Records(context.Context, runtime.Query) iter.Seq2[runtime.Recor
 func (m *memory) Close() error { return nil }
 
 // A trial is a recipe to be run, in a session that only has a store. It knows builtins that no other recipe does:
-// block(), which waits for an hour, sleep(ms), and boom(), which panics.
+// block(), which waits for an hour, sleep(ms), boom(), which panics, and begun(), which calls begun.
 type trial struct {
 	recipe   *Recipe
 	run      *run
 	store    *memory
 	out      *bytes.Buffer
+	begun    func()
 	warnings []string
 	mu       sync.Mutex
 }
@@ -65,6 +66,10 @@ func newTrial(t testing.TB, text string) *trial {
 	extra := starlark.StringDict{
 		"boom": starlark.NewBuiltin("boom", func(*starlark.Thread, *starlark.Builtin, starlark.Tuple, []starlark.Tuple) (starlark.Value, error) {
 			panic("boom")
+		}),
+		"begun": starlark.NewBuiltin("begun", func(*starlark.Thread, *starlark.Builtin, starlark.Tuple, []starlark.Tuple) (starlark.Value, error) {
+			tr.begun()
+			return starlark.None, nil
 		}),
 		"block": pausing("block").value(),
 		"sleep": pausing("sleep").value(),
@@ -476,11 +481,11 @@ func TestCancelEverything(t *testing.T) {
 	} {
 		t.Run(body, func(t *testing.T) {
 			t.Parallel()
-			tr := newTrial(t, "def main():\n    on_exit(lambda: print(\"cleaned\", attempt(sleep, 1).ok))\n    "+body+"\n    print(\"went on\")\n")
+			tr := newTrial(t, "def main():\n    on_exit(lambda: print(\"cleaned\", attempt(sleep, 1).ok))\n    begun()\n    "+body+"\n    print(\"went on\")\n")
 			cause := errors.New("enough")
 			ctx, cancel := context.WithCancelCause(t.Context())
 			var since time.Time
-			time.AfterFunc(20*time.Millisecond, func() { since = time.Now(); cancel(cause) })
+			tr.begun = func() { time.AfterFunc(20*time.Millisecond, func() { since = time.Now(); cancel(cause) }) }
 			out, _, err := tr.exec(ctx)
 			if took := time.Since(since); err != cause || took > time.Second { // 100 ms, on a machine that has nothing else to do
 				t.Errorf("%v after %v", err, took)

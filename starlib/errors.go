@@ -1,6 +1,7 @@
 package starlib
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -89,8 +90,9 @@ func Hint(err error) string { return strings.Join(hints(err), "; ") }
 func (l *loader) compileErrors(f *file, err error) (errs []*SourceError) {
 	switch err := err.(type) {
 	case resolve.ErrorList:
+		names := slices.Concat(universe(), predeclared().Keys())
 		for _, e := range err {
-			hint, what := resolveError(f, e.Pos, e.Msg)
+			hint, what := f.resolveError(e.Pos, e.Msg, names)
 			errs = append(errs, l.place(e.Pos, hint, what))
 		}
 	case interface{ Unwrap() []error }:
@@ -102,7 +104,7 @@ func (l *loader) compileErrors(f *file, err error) (errs []*SourceError) {
 			pos, hint := e.Pos, runtime.HintOf(err)
 			if !f.yaml() {
 				pos = f.token(e)
-				hint = syntaxHint(e.Msg, f.line(pos.Line))
+				hint = cmp.Or(lineHabits(f.line(pos.Line)), habits(e.Msg))
 			}
 			return []*SourceError{l.place(pos, hint, errors.New(e.Msg))}
 		}

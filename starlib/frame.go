@@ -328,13 +328,31 @@ func (f Frame) write(b *strings.Builder, excerpt bool, style Style) {
 	}
 	b.WriteString("\n")
 	if excerpt && f.Line != "" {
+		line, before := f.excerpt()
 		number := fmt.Sprintf("%6d", f.Pos.Line)
-		line := strings.ReplaceAll(f.Line, "\t", " ")
-		col := max(int(f.Pos.Col)-1, 0)
 		fmt.Fprintf(b, "%s | %s\n", number, runtime.Printable(line))
-		fmt.Fprintf(b, "%s | %s%s\n", strings.Repeat(" ", len(number)), strings.Repeat(" ", col), style.paint("1;31", strings.Repeat("^", f.Width)))
+		fmt.Fprintf(b, "%s | %s%s\n", strings.Repeat(" ", len(number)), strings.Repeat(" ", before),
+			style.paint("1;31", strings.Repeat("^", min(f.Width, maxExcerpt/2))))
 	}
 	if f.Skipped > 0 {
 		fmt.Fprintf(b, "  ... %s\n", plural(f.Skipped, "more call"))
 	}
+}
+
+// maxExcerpt is how many characters of a line are shown.
+const maxExcerpt = 160
+
+// excerpt returns what is shown of the line, and how many characters of that are before what is meant.
+func (f Frame) excerpt() (line string, before int) {
+	const gap = "... "
+	text := []rune(strings.ReplaceAll(f.Line, "\t", " "))
+	before = max(int(f.Pos.Col)-1, 0)
+	if from := before - maxExcerpt/2; from > 0 && len(text) > maxExcerpt {
+		text = append([]rune(gap), text[from:]...)
+		before += len(gap) - from
+	}
+	if len(text) > maxExcerpt {
+		text = append(text[:maxExcerpt:maxExcerpt], []rune(" ...")...)
+	}
+	return string(text), before
 }

@@ -6,6 +6,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 
 	startime "go.starlark.net/lib/time"
 	"go.starlark.net/starlark"
@@ -14,8 +15,11 @@ import (
 	"github.com/aifb/aifb/runtime"
 )
 
-// habits are what people write who know Python, by the message that they get.
-var habits = []struct{ message, hint string }{
+// A habit is what people write who know Python, and what they are told.
+type habit struct{ pattern, hint string }
+
+// habits are by the message of Starlark's own that they lead to.
+var habits = hintsOf([]habit{
 	{`^got import, want`, `load("//lib.star", "name") brings in names of a file; json, time and math are there already`},
 	{`^got try, want`, `attempt(fn, ...) turns an error into a value`},
 	{`^got raise, want`, `fail("...") ends the recipe`},
@@ -61,34 +65,32 @@ var habits = []struct{ message, hint string }{
 	{`^dict has no \.iteritems\b|^dict has no \.has_key\b`, "d.items(), key in d"},
 	{`^Starlark stack overflow`, "the function calls itself without end"},
 	{`^invalid call of non-function`, "the name was given another value before"},
-}
+})
 
-// lineHabits are the same, by the line that the parser does not understand.
-var lineHabits = []struct{ line, hint string }{
+// lineHabits are by the line that the parser does not understand.
+var lineHabits = hintsOf([]habit{
 	{`^\s*assert\b`, `expect(x == 1, "...") is a threshold; if x != 1: fail("...") ends the recipe`},
 	{`^\s*print\s+[^(\s]`, "print(x)"},
 	{`\b[fF]["']`, `there are no f-strings: "%s" % x`},
 	{`\w(\+\+|--)\s*$`, "x += 1"},
-}
+})
 
-// syntaxHint returns the hint for what the parser does not understand on a line, or "".
-func syntaxHint(msg, line string) string {
-	for _, h := range lineHabits {
-		if ok, _ := regexp.MatchString(h.line, line); ok {
-			return h.hint
+// hintsOf returns a function that finds the first hint for a text, or "". It compiles the patterns when it has to.
+func hintsOf(habits []habit) func(text string) string {
+	compiled := sync.OnceValue(func() (patterns []*regexp.Regexp) {
+		for _, h := range habits {
+			patterns = append(patterns, regexp.MustCompile(h.pattern))
 		}
-	}
-	return habit(msg)
-}
-
-// habit returns the hint for a message of Starlark's own, or "".
-func habit(msg string) string {
-	for _, h := range habits {
-		if ok, _ := regexp.MatchString(h.message, msg); ok {
-			return h.hint
+		return patterns
+	})
+	return func(text string) string {
+		for i, p := range compiled() {
+			if p.MatchString(text) {
+				return habits[i].hint
+			}
 		}
+		return ""
 	}
-	return ""
 }
 
 // guess is how Starlark itself suggests a name; it does not see that two letters were exchanged.
@@ -116,20 +118,20 @@ func didYouMean(prefix, word string, candidates []string) string {
 	return "it has " + strings.Join(candidates, ", ")
 }
 
-// resolveError is what is wrong with a name, and what might be meant.
-func resolveError(f *file, pos syntax.Position, msg string) (hint string, err error) {
+// resolveError is what is wrong with a name, and what might be meant. The names are those that every file knows.
+func (f *file) resolveError(pos syntax.Position, msg string, names []string) (hint string, err error) {
 	msg, hint = plain(msg)
-	if h := habit(msg); h != "" {
+	if h := habits(msg); h != "" {
 		hint = h
 	} else if name, ok := strings.CutPrefix(msg, "undefined: "); ok {
-		if h := runtime.DidYouMean(name, f.scope(pos)); h != "" {
+		if h := runtime.DidYouMean(name, slices.Concat(f.scope(pos), names)); h != "" {
 			hint = h
 		}
 	}
 	return hint, errors.New(msg)
 }
 
-// scope returns the names that are known at a place, the file's own first.
+// scope returns the names of the file that are known at a place.
 func (f *file) scope(pos syntax.Position) (names []string) {
 	syntax.Walk(f.syntax, func(n syntax.Node) bool {
 		switch n := n.(type) {
@@ -157,7 +159,7 @@ func (f *file) scope(pos syntax.Position) (names []string) {
 		}
 		return true
 	})
-	return slices.Concat(names, universe(), predeclared().Keys())
+	return names
 }
 
 func contains(n syntax.Node, pos syntax.Position) bool {
@@ -191,7 +193,7 @@ func bound(exprs ...syntax.Expr) (names []string) {
 var (
 	noSuchAttr = regexp.MustCompile(`^([\w.]+) has no \.(\w+) field or method$`)
 	noSuchKey  = regexp.MustCompile(`^key "(.*)" not in dict$`)
-	noSuchArg  = regexp.MustCompile(`^function (\w+) got an unexpected keyword argument "?(\w+)"?$`)
+	noSuchArg  = regexp.MustCompile(`^(?:function (\w+) got an |\w+: )unexpected keyword argument "?(\w+)"?$`)
 	badCall    = regexp.MustCompile(`^function (\w+) (got|missing|accepts)\b`)
 )
 
@@ -203,7 +205,7 @@ func (l *loader) explain(err error, frames []Frame) error {
 	}
 	if h := runtime.HintOf(err); h != "" {
 		hint = h
-	} else if h := habit(msg); h != "" {
+	} else if h := habits(msg); h != "" {
 		hint = h
 	} else if m := noSuchAttr.FindStringSubmatch(msg); m != nil {
 		if h := didYouMean(".", m[2], attributes(m[1])); h != "" {
@@ -212,7 +214,9 @@ func (l *loader) explain(err error, frames []Frame) error {
 	} else if m := noSuchKey.FindStringSubmatch(msg); m != nil && len(frames) > 0 {
 		hint = l.keyHint(m[1], frames[0].at)
 	} else if m := noSuchArg.FindStringSubmatch(msg); m != nil {
-		hint = runtime.DidYouMean(m[2], l.params(m[1]))
+		if h := runtime.DidYouMean(m[2], l.params(m[1])); h != "" {
+			hint = h
+		}
 		err = &argumentError{place{name: m[2], index: -1}, err}
 	}
 	return &runtime.Error{Fault: runtime.FaultRun, Hint: hint, Err: err}
