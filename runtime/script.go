@@ -63,7 +63,7 @@ func Script(j Job) string {
 	if j.Lease > 0 {
 		fmt.Fprintf(&b, "%slease %d\n", scriptLease, int(j.Lease.Round(time.Second)/time.Second))
 	}
-	b.WriteString(exports(j))
+	b.WriteString(exports(j) + sourceSecrets(j))
 	for _, m := range j.Needs.Modules {
 		b.WriteString(setup("module load " + Quote(m)))
 	}
