@@ -12,10 +12,13 @@ func (s *Session) Adopt(ctx context.Context, recs iter.Seq2[Record, error]) erro
 	if err := s.read(recs); err != nil {
 		return err
 	}
-	if len(s.state.Jobs) == 0 {
+	if err := s.recallSecrets(); err != nil {
+		s.warn("what the jobs printed may show a secret: %v", err)
+	}
+	if len(s.state.Jobs) == 0 && !s.state.touched {
 		return nil
 	}
-	if _, err := s.open(ctx); err != nil {
+	if _, err := s.open(ctx); err != nil || len(s.state.Jobs) == 0 {
 		return err
 	}
 	w := s.newWatcher()

@@ -121,7 +121,7 @@ func (s *Session) fetch(ctx context.Context, jobs []JobState) error {
 	r, w := io.Pipe()
 	done := make(chan error, 1)
 	go func() {
-		err := untar(r, filepath.Join(s.Files, s.Run))
+		err := untar(r, filepath.Join(s.Files, s.Run), &s.secrets)
 		io.Copy(io.Discard, r) // tar pads its output; and it must not block on a reader that gave up
 		done <- err
 	}()
@@ -137,9 +137,9 @@ func (s *Session) fetch(ctx context.Context, jobs []JobState) error {
 	return nil
 }
 
-// untar unpacks the directories and regular files of a tar stream below dir. The stream comes from a job, so a name
-// that leads out of dir is an error, and links and devices are left out.
-func untar(r io.Reader, dir string) error {
+// untar unpacks the directories and regular files of a tar stream below dir, with stars for the secrets that are to be
+// hidden. The stream comes from a job, so a name that leads out of dir is an error, and links and devices are left out.
+func untar(r io.Reader, dir string, hide *secrets) error {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return err
 	}
@@ -161,7 +161,7 @@ func untar(r io.Reader, dir string) error {
 		case tar.TypeDir:
 			err = root.MkdirAll(name, 0o700)
 		case tar.TypeReg:
-			err = extract(root, name, t)
+			err = extract(root, name, hide.reader(t))
 		}
 		if err != nil {
 			return err

@@ -1,6 +1,7 @@
 package runtime
 
 import (
+	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
@@ -15,6 +16,8 @@ type Deed struct {
 	Pos  string `json:"pos,omitempty"`  // the file, line and column of the call, for people
 	Call string `json:"call,omitempty"` // the call, such as client(name = "c"), for people
 	Hash string `json:"hash,omitempty"` // of all that it was given
+
+	Result json.RawMessage `json:"result,omitempty"` // what it returned, if that is for the record to say
 }
 
 // describe completes a deed with what it was given.
@@ -36,6 +39,7 @@ func (s *RunState) remember(d Deed) {
 	if d.Key == "" {
 		return
 	}
+	delete(s.begun, d.Key)
 	if s.deeds == nil {
 		s.deeds = make(map[string]Deed)
 	}
@@ -45,22 +49,61 @@ func (s *RunState) remember(d Deed) {
 // done reports whether the deed was done before this process resumed the run. If the recipe now does something else
 // there, that is an error: what follows would not be the same run.
 func (s *Session) done(d Deed) (bool, error) {
+	_, done, err := s.recall(d)
+	return done, err
+}
+
+// recall is done, and returns the deed as it was done before.
+func (s *Session) recall(d Deed) (before Deed, done bool, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	before, ok := s.before[d.Key]
 	if d.Key == "" || !ok {
-		return false, nil
+		return Deed{}, false, nil
 	}
 	if before.Hash != d.Hash {
 		now := "now it does " + d.Call
 		if d.Call == before.Call {
 			now = "now with other arguments"
 		}
-		return false, Faultf(FaultRecipe, "undo the change, or run the recipe anew with aifb exec",
+		return Deed{}, false, Faultf(FaultRecipe, "undo the change, or run the recipe anew with aifb exec",
 			"the recipe has diverged from run %s: there it did %s at %s, %s", s.Run, before.Call, before.Pos, now)
 	}
 	delete(s.before, d.Key)
-	return true, nil
+	return before, true, nil
+}
+
+// perform does a deed and stores what it returned, unless it was done before the run was resumed: then it returns what it
+// returned then. A deed that failed is not stored, and is done again.
+func perform[T any](ctx context.Context, s *Session, d Deed, do func() (T, error)) (result T, err error) {
+	before, done, err := s.recall(d)
+	if err != nil {
+		return result, err
+	}
+	if done {
+		if err := json.Unmarshal(before.Result, &result); err != nil {
+			return result, Faultf(FaultInfra, "", "run %s: what %s at %s returned: %w", s.Run, before.Call, before.Pos, err)
+		}
+		return result, nil
+	}
+	if result, err = do(); err != nil || d.Key == "" {
+		return result, err
+	}
+	if d.Result, err = json.Marshal(result); err != nil {
+		return result, err
+	}
+	return result, s.append(ctx, event(KindDeed, "", d))
+}
+
+// begin stores that a deed is about to change something on the target. If it had begun before the run was resumed and its
+// end is not known, it may have been done already, and is done again.
+func (s *Session) begin(ctx context.Context, d Deed) error {
+	var again bool
+	s.view(func(st *RunState) { again = d.Key != "" && st.begun[d.Key] })
+	if again {
+		s.warn("%s at %s had begun when the run was interrupted; it is done again", d.Call, d.Pos)
+	}
+	return s.append(ctx, event(KindDeedBegun, "", d))
 }
 
 // Forgotten returns the calls that the run had done before it was resumed, and that the recipe has not made this time.

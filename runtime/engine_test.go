@@ -476,16 +476,25 @@ func (w *world) session(p *process) *runtime.Session {
 	return &runtime.Session{Run: "20260102-030405-test", Target: target, Files: w.files, Store: killableStore{w.store, p}}
 }
 
-// sweep is a recipe: a service, a loop over clients, jobs that run at the same time, and measurements of its own. It
-// returns the table of what was measured.
+// sweep is a recipe: files, commands and questions, a service, a loop over clients, jobs that run at the same time and have
+// a secret, and measurements of its own. It returns the table of what was measured.
 func sweep(ctx context.Context, s *runtime.Session) (string, error) {
 	n := 0
 	deed := func() runtime.Deed {
 		n++
 		return runtime.Deed{Key: fmt.Sprint(n), Pos: fmt.Sprint("sweep.star:", n)}
 	}
+	if name, err := s.Upload(ctx, deed(), "engine_test.go", "dir/"); err != nil || !strings.HasSuffix(name, "/.files/dir/engine_test.go") {
+		return "", fmt.Errorf("upload to %s: %w", name, err)
+	}
+	if r, err := s.Command(ctx, runtime.Command{Line: "true", Deed: deed()}); err != nil || r.Code != 0 {
+		return "", fmt.Errorf("command: %+v, %w", r, err)
+	}
+	if nodes, err := s.List(ctx, deed(), runtime.Listing{Table: runtime.TableNodes}); err != nil || len(nodes.Rows) == 0 {
+		return "", fmt.Errorf("list: %v, %w", nodes, err)
+	}
 	svc := runtime.ServiceSpec{JobSpec: command("serve"), Port: runtime.AnyPort}
-	svc.Name, svc.Deed = "db", deed()
+	svc.Name, svc.Deed, svc.Secrets = "db", deed(), map[string]string{"WHERE": "PATH"}
 	db, err := s.Service(ctx, svc)
 	if err != nil {
 		return "", err

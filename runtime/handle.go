@@ -160,7 +160,7 @@ func (h *Handle) Logs(ctx context.Context, n int) (string, error) {
 			if err != nil && !errors.Is(err, fs.ErrNotExist) {
 				return "", fmt.Errorf("logs of %s: %w", h.Name, err)
 			}
-			text = tailLines(out.String(), n)
+			text = tailLines(h.session.Redact(out.String()), n)
 		}
 		if text = strings.TrimRight(text, "\n"); text != "" {
 			b.WriteString(text + "\n")

@@ -219,7 +219,7 @@ func TestUntarHostile(t *testing.T) {
 		w.WriteHeader(&tar.Header{Name: name, Typeflag: tar.TypeReg, Size: 1, Mode: 0o644})
 		w.Write([]byte("x"))
 		w.Close()
-		if err := untar(&b, t.TempDir()); err == nil {
+		if err := untar(&b, t.TempDir(), new(secrets)); err == nil {
 			t.Errorf("untar of %s: no error", name)
 		}
 	}
@@ -231,7 +231,7 @@ func TestUntarHostile(t *testing.T) {
 	w.Write([]byte("hi"))
 	w.Close()
 	dir := t.TempDir()
-	if err := untar(&b, dir); err != nil {
+	if err := untar(&b, dir, new(secrets)); err != nil {
 		t.Fatal(err)
 	}
 	if data, err := os.ReadFile(filepath.Join(dir, "job", "a")); string(data) != "hi" {

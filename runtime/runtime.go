@@ -121,6 +121,29 @@ type Forgetful interface {
 	Remembers() time.Duration
 }
 
+// A Lister is a Scheduler that shows its cluster as tables.
+type Lister interface {
+	// List returns the rows of a table, whose cells are those of its Columns; what is not known or does not apply is "".
+	// It may return rows that Where does not select.
+	List(ctx context.Context, l Listing) ([][]string, error)
+}
+
+// A Listing says what to list.
+type Listing struct {
+	Table TableName
+	Where map[string][]string // by column, the values that are wanted; user "me" is the user
+	Since time.Duration       // of TableAccounts: how far back
+}
+
+// A TableName names a table of a cluster, as Slurm does.
+type TableName string
+
+const (
+	TableQueue    TableName = "squeue" // the jobs that wait or run
+	TableNodes    TableName = "sinfo"  // the nodes, those of a partition that are alike and in one state in a row
+	TableAccounts TableName = "sacct"  // the user's jobs of late, also those that have ended
+)
+
 // A Finder is a Scheduler that finds jobs by their tokens, for when their ids were lost.
 type Finder interface {
 	// Find returns the user's jobs that have not ended, or ended of late, and whose tokens begin with prefix.
@@ -157,11 +180,15 @@ type Job struct {
 	Dir   string            `json:"dir"`   // absolute, on the target
 	Args  []string          `json:"args"`  // the command; no shell interprets it
 	Env   map[string]string `json:"env,omitempty"`
-	Port  Port              `json:"port,omitempty"`  // what the job listens on
-	Image Image             `json:"image,omitzero"`  // what to pull before the command runs
-	Limit time.Duration     `json:"limit"`           // how long it may run; never zero
-	Lease time.Duration     `json:"lease,omitempty"` // it ends if nobody renews the run's lease for that long; 0: never
-	Needs Resources         `json:"needs,omitempty"` // all but Time, which Limit is made from
+	// Secrets are variables of its environment whose values are nowhere but in a file that the job removes: by name, the
+	// name of the user's variable on this machine.
+	Secrets map[string]string `json:"secrets,omitempty"`
+
+	Port  Port          `json:"port,omitempty"`  // what the job listens on
+	Image Image         `json:"image,omitzero"`  // what to pull before the command runs
+	Limit time.Duration `json:"limit"`           // how long it may run; never zero
+	Lease time.Duration `json:"lease,omitempty"` // it ends if nobody renews the run's lease for that long; 0: never
+	Needs Resources     `json:"needs,omitempty"` // all but Time, which Limit is made from
 
 	// Jobs of one group start together: each waits, when it runs, until all Count of them do. They differ in Index, and
 	// in Token, Name and Dir, which are those of the group with a dot and the Index behind.

@@ -63,7 +63,7 @@ func Script(j Job) string {
 	if j.Lease > 0 {
 		fmt.Fprintf(&b, "%slease %d\n", scriptLease, int(j.Lease.Round(time.Second)/time.Second))
 	}
-	b.WriteString(exports(j))
+	b.WriteString(exports(j) + sourceSecrets(j))
 	for _, m := range j.Needs.Modules {
 		b.WriteString(setup("module load " + Quote(m)))
 	}
@@ -86,7 +86,8 @@ func Script(j Job) string {
 	return b.String()
 }
 
-// exports gives the job its environment. An image may set variables of its own; with the prefix, ours win.
+// exports gives the job its environment. An image may set variables of its own; with the prefix, ours win. Without NO_EVAL,
+// Apptainer has a shell interpret what is in them.
 func exports(j Job) string {
 	var b strings.Builder
 	export := func(name, value string) {
@@ -94,6 +95,9 @@ func exports(j Job) string {
 		if j.Image.SIF != "" {
 			fmt.Fprintf(&b, "export APPTAINERENV_%s=%s\n", name, value)
 		}
+	}
+	if j.Image.SIF != "" {
+		b.WriteString("export APPTAINER_NO_EVAL=1\n")
 	}
 	export("BENCHMARK_OUTPUT_DIR", `"$dir/`+DirMetrics+`"`)
 	if j.Group != "" {

@@ -50,6 +50,9 @@ type Session struct {
 	closing  bool              // nothing is submitted any more
 	broken   error             // what the store failed with: the run is over, and is ended from what is known
 	unsaved  []Record          // what has happened since
+	lists    budget            // of the questions that the recipe asks the scheduler
+
+	secrets secrets // what must not show
 
 	opening        sync.Mutex // held while home, aifb or images are found out
 	submitting     sync.WaitGroup
@@ -70,6 +73,7 @@ func (s *Session) init() {
 	s.wake = make(chan struct{}, 1)
 	s.images, s.told = make(map[string]bool), make(map[string]bool)
 	s.unstored, s.numbers = make(map[string]Record), make(map[string]int)
+	s.lists = budget{size: 20, every: 10 * time.Second}
 }
 
 // Reopen goes on with the run that the records tell of, and whose process has ended without ending the run. The jobs
@@ -79,14 +83,17 @@ func (s *Session) Reopen(ctx context.Context, recs iter.Seq2[Record, error]) err
 	if err := s.read(recs); err != nil {
 		return err
 	}
+	if err := s.recallSecrets(); err != nil {
+		return err
+	}
 	s.before = maps.Clone(s.state.deeds)
 	if err := s.append(ctx, event(KindRunResumed, "", nil)); err != nil {
 		return err
 	}
-	if len(s.state.Jobs) == 0 {
+	if len(s.state.Jobs) == 0 && !s.state.touched {
 		return nil
 	}
-	if _, err := s.open(ctx); err != nil {
+	if _, err := s.open(ctx); err != nil || len(s.state.Jobs) == 0 {
 		return err
 	}
 	var doubtful []string
@@ -206,7 +213,7 @@ func (s *Session) Close(ctx context.Context, recipeErr error, keep bool) (stoppe
 	s.endSubmissions(ctx)
 	end := RunEnd{Fault: FaultOf(recipeErr)}
 	if recipeErr != nil {
-		end.Error = recipeErr.Error()
+		end.Error = s.Redact(recipeErr.Error())
 	}
 	if keep {
 		err = s.findLost(ctx, s.names())

@@ -18,6 +18,7 @@ type JobSpec struct {
 	Command string // a line for /bin/sh; with Args, the program that gets them
 	Args    []string
 	Env     map[string]string
+	Secrets map[string]string `json:",omitempty"` // more of Env, whose values are variables of the user's on this machine: by name, their names
 	Labels  map[string]string // stored with every measurement of the job
 	Metrics []Metric          // how to read measurements from what the job prints or writes
 	Retries int               // how often to try again, on other nodes, when the infrastructure fails
@@ -86,7 +87,7 @@ func (s *JobSpec) validate() error {
 	if s.Command == "" && len(s.Args) == 0 && s.Image == "" {
 		bad("command", "there is nothing to run: no command, no args, no image")
 	}
-	for _, k := range slices.Sorted(maps.Keys(s.Env)) {
+	for _, k := range slices.Concat(slices.Sorted(maps.Keys(s.Env)), slices.Sorted(maps.Keys(s.Secrets))) {
 		if !envForm.MatchString(k) {
 			bad("env", "%q is not the name of an environment variable", k)
 		}

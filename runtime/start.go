@@ -81,6 +81,7 @@ func (s *Session) start(ctx context.Context, spec JobSpec, in Intent, services [
 	if err != nil {
 		return nil, fmt.Errorf("start %s: %w", cmp.Or(spec.Name, string(in.Role)), err)
 	}
+	in.Job.Secrets = spec.Secrets
 	in.Job.Env, in.Labels, in.Metrics, in.Retries, in.Deed = env, spec.Labels, spec.Metrics, spec.Retries, spec.Deed
 	h := s.intend(spec, in, home, count)
 	h.services = services
@@ -131,6 +132,9 @@ func (s *Session) job(spec JobSpec, in Intent, home *home, i, count int) Job {
 		Dir:   jobDir(home.runDir, spec.Name),
 		Args:  command(&spec, in.Job.Image, home.dir),
 		Env:   maps.Clone(in.Job.Env),
+
+		Secrets: in.Job.Secrets,
+
 		Port:  in.Job.Port,
 		Image: in.Job.Image,
 		Limit: spec.limit(),

@@ -36,6 +36,7 @@ const (
 	KindJobCollected Kind = "job_collected" // Collected; its files and measurements are here
 	KindTargetLost   Kind = "target_lost"   // Problem; what is known of the jobs is from before
 	KindTargetFound  Kind = "target_found"  // nothing; it is known again
+	KindDeedBegun    Kind = "deed_begun"    // Deed; before one that may leave something on the target, and is no job
 	KindDeed         Kind = "deed"          // Deed; one that starts no job
 	KindUnmet        Kind = "unmet"         // Unmet; a threshold
 	KindRunResumed   Kind = "run_resumed"   // nothing; another process goes on
@@ -120,6 +121,8 @@ type RunState struct {
 	Unmet        []Unmet  // the thresholds that the recipe expected
 	byName       map[string]*JobState
 	deeds        map[string]Deed // by key
+	begun        map[string]bool // the deeds, by key, that were about to be done, and of which no more is known
+	touched      bool            // there may be files of the run on the target, also without jobs
 }
 
 // A JobState is what is known of a job.
@@ -222,6 +225,14 @@ func (s *RunState) Apply(rec Record) error {
 		return nil
 	case KindUnmet:
 		return s.applyUnmet(rec)
+	case KindDeedBegun:
+		var d Deed
+		err := s.decode(rec, &d)
+		if s.begun == nil {
+			s.begun = make(map[string]bool)
+		}
+		s.begun[d.Key], s.touched = true, true
+		return err
 	case KindDeed:
 		var d Deed
 		err := s.decode(rec, &d)

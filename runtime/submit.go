@@ -146,7 +146,7 @@ func (u *submitter) submit(ctx context.Context, jobs []Job) {
 	case err != nil: // the run is over
 		return
 	}
-	subs, err := u.Target.Scheduler.Submit(ctx, jobs...)
+	subs, err := u.handIn(ctx, jobs)
 	if err != nil {
 		if ClassOf(err) == Permanent {
 			u.refuse(ctx, jobs, err)
@@ -158,6 +158,14 @@ func (u *submitter) submit(ctx context.Context, jobs []Job) {
 		}
 	}
 	u.answered(ctx, jobs, subs)
+}
+
+// handIn brings the secrets of the jobs to the target, and submits the jobs.
+func (u *submitter) handIn(ctx context.Context, jobs []Job) ([]Submission, error) {
+	if err := u.putSecrets(ctx, jobs); err != nil {
+		return nil, err
+	}
+	return u.Target.Scheduler.Submit(ctx, jobs...)
 }
 
 // storeIntents stores the intents of the jobs, unless an earlier process or an earlier try did.

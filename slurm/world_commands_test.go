@@ -42,7 +42,16 @@ func (w *world) command(c *call) result {
 	case "scancel":
 		return w.scancel(c)
 	}
-	return result{Stdout: "cpu\ngpu\n"} // sinfo -h -o %R
+	return sinfo(c)
+}
+
+// sinfo prints the partitions: their names, by -h -o %R, or what is of one kind of nodes.
+func sinfo(c *call) result {
+	if i := slices.Index(c.Args, "-e"); i >= 0 {
+		return result{Stdout: strings.NewReplacer("%P", "cpu*", "%a", "up", "%l", "1-00:00:00", "%D", "2", "%T", "idle", "%c", "4",
+			"%m", "1000+", "%G", "(null)", "%f", "fast,ssd", "%N", "n[1-2]").Replace(c.Args[slices.Index(c.Args, "-o")+1]) + "\n"}
+	}
+	return result{Stdout: "cpu\ngpu\n"}
 }
 
 // options are the options of a command, by their long names, and what else there is on its command line.
@@ -583,6 +592,16 @@ func (w *world) field(j sim.Job, name string) (string, bool) {
 		return strconv.Itoa(1<<31 - j.Number), true
 	case "username":
 		return userName, true
+	case "numnodes":
+		return "1", true
+	case "account":
+		return "(null)", true
+	case "qos":
+		return "normal", true
+	case "timelimit":
+		return "1-00:00:00", true
+	case "timeused":
+		return "1:01", true
 	}
 	return "", false
 }
@@ -680,7 +699,7 @@ var shortField = regexp.MustCompile(`%(\.?)(\d*)([A-Za-z])`)
 
 var shortNames = map[string]string{"i": "jobarrayid", "A": "jobid", "F": "arrayjobid", "K": "arraytaskid", "j": "name",
 	"T": "state", "t": "state", "r": "reason", "R": "reason", "S": "starttime", "e": "endtime", "N": "nodelist", "P": "partition",
-	"Q": "prioritylong", "V": "submittime", "u": "username", "D": "arraytaskid", "M": "starttime"}
+	"Q": "prioritylong", "V": "submittime", "u": "username", "D": "numnodes", "M": "timeused", "a": "account", "q": "qos", "l": "timelimit"}
 
 // shortFormat reads the argument of squeue -o.
 func (w *world) shortFormat(format string) func(sim.Job) string {
@@ -701,7 +720,7 @@ const sacctOptions = "allocations duplicates parsable2 noheader delimiter= start
 
 const sacctShort = "X=allocations D=duplicates P=parsable2 n=noheader S=starttime E=endtime o=format j=jobs u=user M=clusters e=helpformat s=state"
 
-const sacctFields = "Cluster DerivedExitCode Elapsed End ExitCode JobID JobIDRaw JobName NodeList Reason Start State Submit"
+const sacctFields = "Account AllocCPUS Cluster DerivedExitCode Elapsed ElapsedRaw End ExitCode JobID JobIDRaw JobName NNodes NodeList Partition QOS Reason Start State Submit TimelimitRaw User"
 
 func (w *world) sacct(c *call) result {
 	o, failed := parseOptions(c, sacctShort, sacctOptions)
@@ -789,6 +808,8 @@ func (w *world) accounts(j sim.Job) (rows []map[string]string) {
 			"JobID": string(j.ID), "Cluster": "world", "JobIDRaw": strconv.Itoa(j.Number), "JobName": jobName(j), "State": "PENDING",
 			"ExitCode": "0:0", "DerivedExitCode": "0:0", "Submit": w.epoch(a.Submitted, "Unknown"), "Start": "Unknown",
 			"End": "Unknown", "NodeList": "None assigned", "Reason": "None", "Restarts": strconv.Itoa(i), "Elapsed": "00:00:01",
+			"Account": "p1", "AllocCPUS": "1", "ElapsedRaw": "1", "NNodes": "1", "Partition": "cpu", "QOS": "normal", "TimelimitRaw": "720",
+			"User": userName,
 		}
 		if !a.Start.IsZero() && !a.Start.After(asOf) {
 			row["State"], row["Start"], row["NodeList"] = "RUNNING", w.epoch(a.Start, "None"), strings.Join(a.Nodes, ",")

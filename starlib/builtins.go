@@ -19,7 +19,8 @@ import (
 // Builtins returns the table of builtins, by subject.
 func Builtins() []*Builtin {
 	var all []*Builtin
-	for _, part := range [][]*Builtin{jobBuiltins(), waitBuiltins(), resultBuiltins(), controlBuiltins(), readyBuiltins(), metricBuiltins(), textBuiltins()} {
+	for _, part := range [][]*Builtin{jobBuiltins(), waitBuiltins(), resultBuiltins(), controlBuiltins(), readyBuiltins(), metricBuiltins(),
+		textBuiltins(), fileBuiltins(), clusterBuiltins(), secretBuiltins()} {
 		all = append(all, part...)
 	}
 	return all
@@ -57,7 +58,7 @@ func jobArgs[S any](job func(*S) *runtime.JobSpec) []argument[S] {
 		named("command", "a line for /bin/sh, on the first node; with args, a program", func(j *runtime.JobSpec) any { return &j.Command }),
 		named("args", "arguments that no shell sees: of command, or of the image's own entry point", func(j *runtime.JobSpec) any { return &j.Args }),
 		named("image", "a container: a SIF file on the target, docker://, oras:// or library://", func(j *runtime.JobSpec) any { return &j.Image }),
-		named("env", "environment variables", func(j *runtime.JobSpec) any { return &j.Env }),
+		named("env", "environment variables", func(j *runtime.JobSpec) any { return environment{&j.Env, &j.Secrets} }),
 		named("labels", "stored with every measurement of the job", func(j *runtime.JobSpec) any { return &j.Labels }),
 		named("metrics", "how to read measurements: metric.csv() and its like", func(j *runtime.JobSpec) any { return &j.Metrics }),
 		named("nodes", "how many", func(j *runtime.JobSpec) any { return &j.Nodes }),
@@ -301,16 +302,16 @@ func textBuiltins() []*Builtin {
 	all := []*Builtin{
 		define(Builtin{Name: "print", Doc: "Writes values to stdout."}, printArgs{sep: " "}, printArguments(),
 			func(c *call, a *printArgs) (starlark.Value, error) {
-				_, err := fmt.Fprintln(c.env.Stdout, a.join())
+				_, err := fmt.Fprintln(c.env.Stdout, c.session.Redact(a.join()))
 				return nil, err
 			}),
 		define(Builtin{Name: "fail", plain: true, Doc: "Ends the recipe as failed."}, printArgs{sep: " "}, printArguments(),
-			func(_ *call, a *printArgs) (starlark.Value, error) {
-				return nil, &runtime.Error{Fault: runtime.FaultRun, Err: failure(a.join())}
+			func(c *call, a *printArgs) (starlark.Value, error) {
+				return nil, &runtime.Error{Fault: runtime.FaultRun, Err: failure(c.session.Redact(a.join()))}
 			}),
 		define(Builtin{Name: "warn", Doc: "Says something on stderr."}, textArgs{},
 			[]argument[textArgs]{arg("message", "", func(a *textArgs) any { return &a.text }).required()},
-			func(c *call, a *textArgs) (starlark.Value, error) { c.warn(a.text); return nil, nil }),
+			func(c *call, a *textArgs) (starlark.Value, error) { c.warn(c.session.Redact(a.text)); return nil, nil }),
 		define(Builtin{Name: "exit", plain: true, Doc: "Ends the recipe with an exit code of its own."}, exitArgs{},
 			[]argument[exitArgs]{arg("code", "0, or 10 to 63", func(a *exitArgs) any { return &a.code })},
 			func(_ *call, a *exitArgs) (starlark.Value, error) {

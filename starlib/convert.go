@@ -121,6 +121,9 @@ func typeOf(v starlark.Value) string {
 }
 
 func wrongType(path string, v starlark.Value, want string) error {
+	if _, ok := v.(*secretValue); ok {
+		return noSecret(path)
+	}
 	if path == "" {
 		return fmt.Errorf("got %s, want %s", typeOf(v), want)
 	}

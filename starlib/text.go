@@ -131,6 +131,9 @@ func help(w io.Writer, x starlark.Value) (err error) {
 		}
 	case *starlark.Builtin:
 		all := slices.Concat(Builtins(), handleMethods(), tableMethods())
+		if _, ok := x.Receiver().(*clusterTable); ok {
+			all = clusterTableMethods()
+		}
 		i := slices.IndexFunc(all, func(b *Builtin) bool { return b.Name == x.Name() })
 		if i < 0 {
 			return fmt.Errorf("%s is Starlark's own; its specification says what it does", x.Name())

@@ -72,7 +72,8 @@ func TestCluster(t *testing.T) {
 			return os.WriteFile(filepath.Join(ssh, "config"), data, 0o600)
 		},
 		Condition: func(cond string) (bool, error) {
-			return cond == "redis" && os.Getenv("AIFB_TEST_REDIS_SIF") != "", nil
+			return cond == "redis" && os.Getenv("AIFB_TEST_REDIS_SIF") != "" ||
+				cond == "dbd" && os.Getenv("AIFB_TEST_DBD") == "yes", nil
 		},
 	}
 	files, err := filepath.Glob(scripts + "/cluster/*.txtar")

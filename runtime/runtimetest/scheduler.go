@@ -58,7 +58,7 @@ func TestScheduler(t *testing.T, test SchedulerTest) {
 // without returns the clauses but for those that need something, and says why these are skipped.
 func without(t *testing.T, what need, why string) (clauses []clause) {
 	var skipped []string
-	for _, c := range slices.Concat(schedulerClauses, groupClauses, scriptedClauses) {
+	for _, c := range slices.Concat(schedulerClauses, groupClauses, scriptedClauses, deedClauses) {
 		if c.needs == what {
 			skipped = append(skipped, c.name)
 		} else {
