@@ -14,9 +14,10 @@ import (
 )
 
 // A Builtin is a row of the table of builtins: all that is known of a function that recipes call. The table drives the
-// binding of arguments and help().
+// binding of arguments, help(), the reference, completion, stubs for editors, and what can be checked of a call.
 type Builtin struct {
 	Name    string // "service", "ready.http", or of a method "mean"
+	Subject string // the heading that it goes under; "" of a method
 	Doc     string
 	Returns string // a type; "" is None
 	Params  []Param
