@@ -22,8 +22,9 @@ type Builtin struct {
 	Returns string // a type; "" is None
 	Params  []Param
 
-	acts  bool // it does something, and so must not be called while a file is being loaded
-	plain bool // its errors are the recipe's own words, and go without its name
+	acts  bool          // it does something, and so must not be called while a file is being loaded
+	plain bool          // its errors are the recipe's own words, and go without its name
+	slots func() []slot // of a call's parameters
 	call  func(*call, starlark.Tuple, []starlark.Tuple) (starlark.Value, error)
 }
 
@@ -73,6 +74,7 @@ func define[S any](b Builtin, fresh S, args []argument[S], run func(*call, *S) (
 		}
 		b.Params = append(b.Params, p)
 	}
+	b.slots = func() []slot { s := fresh; return slots(&s) }
 	b.call = func(c *call, args starlark.Tuple, kwargs []starlark.Tuple) (starlark.Value, error) {
 		spec := fresh
 		if err := bind(&b, slots(&spec), args, kwargs); err != nil {
