@@ -3,17 +3,17 @@ package starlib
 // A Type is a row of the table of types: what recipes can do with the values that builtins return. Like the table of
 // builtins it drives the reference, completion, stubs for editors, and what can be checked of an attribute.
 type Type struct {
-	Name    string // as a builtin's Returns has it, and type(x) says
-	Doc     string
-	Attrs   []Attr
-	Methods []*Builtin
+	Name    string     `json:"name"` // as a builtin's Returns has it, and type(x) says
+	Doc     string     `json:"doc"`
+	Attrs   []Attr     `json:"attributes,omitempty"`
+	Methods []*Builtin `json:"methods,omitempty"`
 }
 
 // An Attr is an attribute that is not a method.
 type Attr struct {
-	Name string
-	Type string // its value may also be None, while it is not known
-	Doc  string
+	Name string `json:"name"`
+	Type string `json:"type"` // its value may also be None, while it is not known
+	Doc  string `json:"doc"`
 }
 
 // Types returns the table of types.

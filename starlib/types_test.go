@@ -6,6 +6,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"go.starlark.net/starlark"
+	"go.starlark.net/starlarkstruct"
 
 	"github.com/aifb/aifb/runtime"
 )
@@ -74,5 +75,27 @@ func TestTypes(t *testing.T) {
 		if d := cmp.Diff(want, got); d != "" {
 			t.Errorf("%s: %s", typ.Name, d)
 		}
+	}
+}
+
+// The rows for what is Starlark's own are those of its modules.
+func TestOwn(t *testing.T) {
+	t.Parallel()
+	names := predeclared()
+	rows := make(map[string]bool)
+	for _, b := range Own() {
+		rows[b.Name] = true
+	}
+	for _, module := range []string{"json", "math", "time"} {
+		for name, v := range names[module].(*starlarkstruct.Module).Members {
+			if _, ok := v.(*starlark.Builtin); ok && !rows[module+"."+name] {
+				t.Errorf("there is no row for %s.%s", module, name)
+			}
+			delete(rows, module+"."+name)
+		}
+	}
+	delete(rows, "struct")
+	if len(rows) > 0 {
+		t.Errorf("rows for what there is not: %v", rows)
 	}
 }

@@ -39,12 +39,8 @@ Beside syntax, names and what is loaded it finds what follows. At the end of a l
 
 `)
 	var rows [][]string
-	for _, l := range starlib.Lints() {
-		severity := "error"
-		if l.Warning {
-			severity = "warning"
-		}
-		rows = append(rows, []string{"   " + l.Name, severity, l.Doc})
+	for _, l := range lints() {
+		rows = append(rows, []string{"   " + l.Name, l.Severity, l.Doc})
 	}
 	runtime.WriteTable(&b, []string{"   name", "", ""}, rows)
 	return strings.TrimRight(b.String(), "\n")
@@ -156,11 +152,7 @@ type mistake struct {
 
 func newMistake(f *starlib.Finding) mistake {
 	place := f.Place()
-	severity := "error"
-	if f.Warning {
-		severity = "warning"
-	}
-	return mistake{place.Pos.Filename(), int(place.Pos.Line), int(place.Pos.Col), int(place.Pos.Col) + place.Width, severity,
+	return mistake{place.Pos.Filename(), int(place.Pos.Line), int(place.Pos.Col), int(place.Pos.Col) + place.Width, severity(f.Warning),
 		f.Lint, f.Err.Error(), runtime.HintOf(f.Err)}
 }
 
