@@ -147,7 +147,7 @@ const maxSignature = 100
 func (b *Builtin) Signature() string {
 	var params []string
 	star := false // what follows can only be given by name
-	for _, p := range b.Params {
+	for _, p := range b.written() {
 		if p.Keyword && p.Rest == "" && !star {
 			params, star = append(params, "*"), true
 		}
@@ -176,6 +176,13 @@ func (b *Builtin) Signature() string {
 		s.WriteString(" " + p + ",")
 	}
 	return s.String() + "\n" + result
+}
+
+// written are the parameters in the order in which a def would have them: **name is the last.
+func (b *Builtin) written() []Param {
+	params := slices.Clone(b.Params)
+	slices.SortStableFunc(params, func(p, q Param) int { return compareBools(p.Rest == "**", q.Rest == "**") })
+	return params
 }
 
 // WriteMarkdown writes a chapter for each builtin and type. What is Starlark's own has a line each.
