@@ -100,7 +100,9 @@ type checker struct {
 	modules  map[string]starlark.Value // json, ready, ...
 	known    func(name string) bool    // a name is predeclared
 	lints    []*Lint
-	seen     map[string]bool // paths of files that were checked
+	rows     map[*syntax.DefStmt]*Builtin // of functions
+	examples map[string]staticValue       // of what builtins return
+	seen     map[string]bool              // paths of files that were checked
 	reported map[string]bool
 	findings []*Finding
 }
@@ -108,7 +110,7 @@ type checker struct {
 func newChecker() *checker {
 	names := predeclared()
 	c := &checker{builtins: make(map[string]*Builtin), methods: make(map[string]*Builtin), modules: make(map[string]starlark.Value),
-		known: names.Has, lints: Lints(), seen: make(map[string]bool), reported: make(map[string]bool)}
+		known: names.Has, lints: Lints(), rows: make(map[*syntax.DefStmt]*Builtin), examples: examples(), seen: make(map[string]bool), reported: make(map[string]bool)}
 	for _, b := range slices.Concat(Builtins(), Own()) {
 		c.builtins[b.Name] = b
 		if module, _, ok := strings.Cut(b.Name, "."); ok {
@@ -213,8 +215,9 @@ type analysis struct {
 	order    []*variable                 // the same, in the order of the file
 	bound    map[*syntax.Ident]bool      // the identifiers that do not read their variable
 	parent   map[syntax.Node]syntax.Node
-	nodes    []syntax.Node    // in the order of the file
-	ignored  map[int][]string // the lints that a comment silences, by line
+	nodes    []syntax.Node               // in the order of the file
+	statics  map[syntax.Expr]staticValue // what is known so far
+	ignored  map[int][]string            // the lints that a comment silences, by line
 }
 
 // analyze returns the analysis of a file of the reading, or nil if its syntax is wrong.
@@ -226,7 +229,7 @@ func (c *checker) analyze(r *reading, f *file) *analysis {
 		return nil
 	}
 	a := &analysis{checker: c, reading: r, file: f, vars: make(map[*syntax.Ident]*variable), bound: make(map[*syntax.Ident]bool),
-		parent: make(map[syntax.Node]syntax.Node)}
+		parent: make(map[syntax.Node]syntax.Node), statics: make(map[syntax.Expr]staticValue)}
 	r.analyses[f] = a
 	var open []syntax.Node
 	syntax.Walk(f.syntax, func(n syntax.Node) bool {
@@ -363,7 +366,12 @@ func (a *analysis) callee(call *syntax.CallExpr) *Builtin {
 		}
 	}
 	if def, in := a.function(call.Fn); def != nil {
-		return in.forwarding(functionRow(def), def)
+		b := a.rows[def]
+		if b == nil {
+			b = in.forwarding(functionRow(def), def)
+			a.rows[def] = b
+		}
+		return b
 	}
 	return nil
 }

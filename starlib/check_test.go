@@ -1,7 +1,9 @@
 package starlib
 
 import (
+	"crypto/sha256"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"slices"
@@ -257,6 +259,35 @@ func TestCheckShipped(t *testing.T) {
 	for _, f := range found {
 		t.Errorf("%v [%s]", f.SourceError, f.Lint)
 	}
+}
+
+// Whatever a recipe is, check says what is wrong with it, and says so at a place that there is.
+func FuzzCheck(f *testing.F) {
+	f.Add(longRecipe(20))
+	f.Add("def main(*a, **k):\n  \"\"\"x\n  Args:\n    b: c\n  \"\"\"\n  a.append(main(k = 1) % (x, y))[0] = a\nmain()\n")
+	f.Add("x = x\ny = [y, {y: x}, lambda *, z: z]\n\"%(a)\" % x\nwait_done(check = False, *x, **y) # check: ignore\n")
+	f.Add("load(\"@aifb//redis.star\", \"redis\", r = \"redis\")\nredis(x = 1, time = \"1\").state == \"x\"\n")
+	dir := f.TempDir()
+	f.Fuzz(func(t *testing.T, text string) {
+		name := filepath.Join(dir, fmt.Sprintf("%x.star", sha256.Sum256([]byte(text))))
+		if err := os.WriteFile(name, []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		defer os.Remove(name)
+		found, err := Check([]string{name}, recipes.FS)
+		if err != nil {
+			t.Fatal(err)
+		}
+		lines := strings.Count(text, "\n") + 1
+		for _, finding := range found {
+			if p := finding.Place(); p.Pos.Line < 1 || int(p.Pos.Line) > lines || p.Pos.Col < 1 || p.Width < 1 {
+				t.Errorf("%v at %v, %d wide, of %d lines", finding.Err, p.Pos, p.Width, lines)
+			}
+			if err := finding.Write(io.Discard, false); err != nil {
+				t.Error(err)
+			}
+		}
+	})
 }
 
 // longRecipe is a recipe of so many lines, of which one in a hundred is wrong.

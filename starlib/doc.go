@@ -7,7 +7,6 @@ import (
 	"strings"
 
 	"go.starlark.net/starlark"
-	"go.starlark.net/starlarkstruct"
 	"go.starlark.net/syntax"
 
 	"github.com/aifb/aifb/runtime"
@@ -335,8 +334,10 @@ func help(w io.Writer, x starlark.Value) error {
 	case *starlark.Function:
 		_, err := io.WriteString(w, runningRow(x).page())
 		return err
-	case *starlarkstruct.Module:
-		if found, err := NewReference().Find(x.Name); err == nil {
+	}
+	module := ""
+	if _, err := fmt.Sscanf(x.String(), "<module %q>", &module); err == nil && x.Type() == "module" {
+		if found, err := NewReference().Find(module); err == nil {
 			return found.WriteText(w)
 		}
 	}

@@ -217,59 +217,67 @@ func (a *analysis) global(name string) (*syntax.DefStmt, *analysis) {
 	return nil, nil
 }
 
-// maxDepth bounds how far static follows names.
-const maxDepth = 20
+// A staticValue is what is known of the value of an expression. If it is not exact, only its type is right; a nil value
+// may be anything.
+type staticValue struct {
+	value starlark.Value
+	exact bool
+}
 
-// static returns what is known of the value of an expression without running anything, or nil. If it is not exact,
-// only its type is right.
-func (a *analysis) static(e syntax.Expr) (v starlark.Value, exact bool) { return a.staticAt(e, 0) }
-
-func (a *analysis) staticAt(e syntax.Expr, depth int) (v starlark.Value, exact bool) {
-	if depth > maxDepth {
-		return nil, false
+// static returns what is known of the value of an expression without running anything.
+func (a *analysis) static(e syntax.Expr) (v starlark.Value, exact bool) {
+	s, ok := a.statics[e]
+	if !ok {
+		a.statics[e] = staticValue{} // of what depends on itself nothing is known
+		s.value, s.exact = a.findStatic(e)
+		a.statics[e] = s
 	}
-	if v, ok := literal(e); ok && !isSequence(e) {
+	return s.value, s.exact
+}
+
+func (a *analysis) findStatic(e syntax.Expr) (v starlark.Value, exact bool) {
+	if v, ok := literal(e); ok && !isContainer(e) {
 		return v, true
 	}
 	switch e := e.(type) {
 	case *syntax.ParenExpr:
-		return a.staticAt(e.X, depth)
+		return a.static(e.X)
 	case *syntax.ListExpr:
-		elems, exact := a.staticAll(e.List, depth)
+		elems, exact := a.staticAll(e.List)
 		return starlark.NewList(elems), exact
 	case *syntax.TupleExpr:
-		elems, exact := a.staticAll(e.List, depth)
+		elems, exact := a.staticAll(e.List)
 		return starlark.Tuple(elems), exact
 	case *syntax.DictExpr:
-		return a.staticDict(e, depth)
+		return a.staticDict(e)
 	case *syntax.Comprehension:
 		if e.Curly {
 			return starlark.NewDict(0), false
 		}
 		return starlark.NewList(nil), false
 	case *syntax.BinaryExpr:
-		return a.staticText(e, depth)
+		return a.staticText(e)
 	case *syntax.Ident:
-		return a.staticName(e, depth)
+		return a.staticName(e)
 	case *syntax.CallExpr:
-		return a.staticCall(e, depth)
+		return a.staticCall(e)
 	}
 	return nil, false
 }
 
-func isSequence(e syntax.Expr) bool {
+func isContainer(e syntax.Expr) bool {
 	switch e := e.(type) {
-	case *syntax.ListExpr, *syntax.TupleExpr:
+	case *syntax.ListExpr, *syntax.TupleExpr, *syntax.DictExpr:
 		return true
 	case *syntax.ParenExpr:
-		return isSequence(e.X)
+		return isContainer(e.X)
 	}
 	return false
 }
 
-func (a *analysis) staticAll(exprs []syntax.Expr, depth int) (elems []starlark.Value, exact bool) {
+func (a *analysis) staticAll(exprs []syntax.Expr) (elems []starlark.Value, exact bool) {
 	for _, x := range exprs {
-		v, exact := a.staticAt(x, depth+1)
+		v, exact := a.static(x)
 		if !exact {
 			return nil, false
 		}
@@ -278,12 +286,12 @@ func (a *analysis) staticAll(exprs []syntax.Expr, depth int) (elems []starlark.V
 	return elems, true
 }
 
-func (a *analysis) staticDict(e *syntax.DictExpr, depth int) (v starlark.Value, exact bool) {
+func (a *analysis) staticDict(e *syntax.DictExpr) (v starlark.Value, exact bool) {
 	d := starlark.NewDict(len(e.List))
 	for _, x := range e.List {
 		entry := x.(*syntax.DictEntry)
-		k, exactKey := a.staticAt(entry.Key, depth+1)
-		v, exactValue := a.staticAt(entry.Value, depth+1)
+		k, exactKey := a.static(entry.Key)
+		v, exactValue := a.static(entry.Value)
 		if !exactKey || !exactValue || d.SetKey(k, v) != nil {
 			return starlark.NewDict(0), false
 		}
@@ -292,11 +300,11 @@ func (a *analysis) staticDict(e *syntax.DictExpr, depth int) (v starlark.Value, 
 }
 
 // staticText knows that "..." % x is a text, and so is "..." + x.
-func (a *analysis) staticText(e *syntax.BinaryExpr, depth int) (v starlark.Value, exact bool) {
+func (a *analysis) staticText(e *syntax.BinaryExpr) (v starlark.Value, exact bool) {
 	if e.Op != syntax.PERCENT && e.Op != syntax.PLUS {
 		return nil, false
 	}
-	if left, _ := a.staticAt(e.X, depth+1); left != nil {
+	if left, _ := a.static(e.X); left != nil {
 		if _, ok := left.(starlark.String); ok {
 			return starlark.String(""), false
 		}
@@ -305,7 +313,7 @@ func (a *analysis) staticText(e *syntax.BinaryExpr, depth int) (v starlark.Value
 }
 
 // staticName follows a name that is bound once. The content of what can change is not known.
-func (a *analysis) staticName(id *syntax.Ident, depth int) (v starlark.Value, exact bool) {
+func (a *analysis) staticName(id *syntax.Ident) (v starlark.Value, exact bool) {
 	if name := predeclaredName(id); name != "" {
 		return a.modules[name], false
 	}
@@ -313,7 +321,7 @@ func (a *analysis) staticName(id *syntax.Ident, depth int) (v starlark.Value, ex
 	if !ok || w.value == nil {
 		return nil, false
 	}
-	v, exact = a.staticAt(w.value, depth+1)
+	v, exact = a.static(w.value)
 	switch v.(type) {
 	case *starlark.List, *starlark.Dict, starlark.Tuple:
 		exact = false
@@ -322,9 +330,10 @@ func (a *analysis) staticName(id *syntax.Ident, depth int) (v starlark.Value, ex
 }
 
 // staticCall knows what builtins return, and functions that do nothing else than return that.
-func (a *analysis) staticCall(call *syntax.CallExpr, depth int) (v starlark.Value, exact bool) {
+func (a *analysis) staticCall(call *syntax.CallExpr) (v starlark.Value, exact bool) {
 	if b := a.builtin(call); b != nil {
-		return exemplar(b.Returns)
+		example := a.examples[b.Returns]
+		return example.value, example.exact
 	}
 	def, in := a.function(call.Fn)
 	if def == nil {
@@ -343,44 +352,26 @@ func (a *analysis) staticCall(call *syntax.CallExpr, depth int) (v starlark.Valu
 	if len(results) != 1 || results[0] == nil {
 		return nil, false
 	}
-	v, _ = in.staticAt(results[0], depth+1)
+	v, _ = in.static(results[0])
 	if _, ok := v.(*handle); !ok { // anything else may depend on the arguments
 		return nil, false
 	}
 	return v, true
 }
 
-// exemplar is some value of the type that a builtin returns. Of values that recipes only pass on, one is as good as
-// another.
-func exemplar(returns string) (v starlark.Value, exact bool) {
-	switch returns {
-	case "Service":
-		return exampleHandle(runtime.RoleService), true
-	case "Client":
-		return exampleHandle(runtime.RoleClient), true
-	case "Job":
-		return exampleHandle(runtime.RoleJob), true
-	case "Ready":
-		return &readyValue{}, true
-	case "Metric":
-		return &metricValue{}, true
-	case "Table":
-		return newTable(nil), true
-	case "str":
-		return starlark.String(""), false
-	case "float":
-		return starlark.Float(0), false
-	case "int":
-		return starlark.MakeInt(0), false
+// examples are values of the types that builtins return, and whether one is as good as another: those that recipes only
+// pass on are.
+func examples() map[string]staticValue {
+	all := map[string]staticValue{
+		"Ready": {&readyValue{}, true}, "Metric": {&metricValue{}, true}, "Table": {newTable(nil), true},
+		"str": {starlark.String(""), false}, "float": {starlark.Float(0), false}, "int": {starlark.MakeInt(0), false},
 	}
-	return nil, false
-}
-
-// exampleHandle has a role, and no session that could know more of it.
-func exampleHandle(role runtime.Role) *handle {
-	h := &handle{Handle: &runtime.Handle{Name: string(role), Role: role}, methods: make(starlark.StringDict)}
-	for _, b := range handleMethods() {
-		h.methods[b.Name] = b.value()
+	for _, role := range []runtime.Role{runtime.RoleService, runtime.RoleClient, runtime.RoleJob} {
+		h := &handle{Handle: &runtime.Handle{Name: string(role), Role: role}, methods: make(starlark.StringDict)}
+		for _, b := range handleMethods() {
+			h.methods[b.Name] = b.value()
+		}
+		all[h.Type()] = staticValue{h, true}
 	}
-	return h
+	return all
 }

@@ -7,7 +7,6 @@ import (
 
 	startime "go.starlark.net/lib/time"
 	"go.starlark.net/starlark"
-	"go.starlark.net/starlarkstruct"
 )
 
 // A Stub is a file that tells an editor which builtins there are.
@@ -130,12 +129,12 @@ func (s *stubWriter) module(name string, rows []*Builtin) {
 
 // constants writes what a module has beside functions.
 func (s *stubWriter) constants(module, margin string) {
-	m, ok := predeclared()[module].(*starlarkstruct.Module)
+	m, ok := predeclared()[module].(starlark.HasAttrs)
 	if !ok {
 		return
 	}
-	for _, name := range m.Members.Keys() {
-		switch v := m.Members[name].(type) {
+	for _, name := range slices.Sorted(slices.Values(m.AttrNames())) {
+		switch v, _ := m.Attr(name); v.(type) { // it has all that it names
 		case *starlark.Builtin:
 		case startime.Duration:
 			s.printf("%s%s: Duration\n", margin, name)

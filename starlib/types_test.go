@@ -6,7 +6,6 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"go.starlark.net/starlark"
-	"go.starlark.net/starlarkstruct"
 
 	"github.com/aifb/aifb/runtime"
 )
@@ -87,7 +86,9 @@ func TestOwn(t *testing.T) {
 		rows[b.Name] = true
 	}
 	for _, module := range []string{"json", "math", "time"} {
-		for name, v := range names[module].(*starlarkstruct.Module).Members {
+		m := names[module].(starlark.HasAttrs)
+		for _, name := range m.AttrNames() {
+			v, _ := m.Attr(name)
 			if _, ok := v.(*starlark.Builtin); ok && !rows[module+"."+name] {
 				t.Errorf("there is no row for %s.%s", module, name)
 			}
