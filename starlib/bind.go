@@ -230,8 +230,9 @@ func (bd *binding) missing() {
 	}
 }
 
-func (bd *binding) names() (names []string) {
-	for _, p := range bd.Params {
+// names are those by which a call can give parameters.
+func (b *Builtin) names() (names []string) {
+	for _, p := range b.Params {
 		if p.Rest == "" {
 			names = append(names, p.Name)
 		}

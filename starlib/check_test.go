@@ -89,6 +89,13 @@ func TestLints(t *testing.T) {
 			bad:  []string{`re.search("(", "x")`, `metric.regex(pattern = "[")`},
 			good: []string{`re.search("(a)", "x")`, `metric.regex("(?P<rps>.*)")`},
 		},
+		"no-command": {
+			bad: []string{`stop(service("s", port = 0))`, `wait_done(job("a"))`, `stop(service("s", command = "x", ready = ready.http("/")))`},
+			good: []string{
+				`stop(service("s", command = "x", port = 0, ready = ready.http("/")))`, `wait_done(job("a", image = "docker://x"))`,
+				`stop(service("s", command = "x", ready = ready.log("up")))`, `a = {}; wait_done(job("a", **a))`,
+			},
+		},
 		"handle-compared": {
 			bad:  []string{`c = job("a"); wait_done(c); print(c == "completed")`},
 			good: []string{`c = job("a"); wait_done(c); print(c.state == "completed", c == None, c == c)`},
@@ -222,7 +229,7 @@ func TestCheckAll(t *testing.T) {
 		{"a cycle", map[string]string{"a.star": "load(\"b.star\", \"b\")\na = b\n", "b.star": "load(\"a.star\", \"a\")\nb = a\n"}, []string{"a.star", "b.star"},
 			[]string{"b.star:1:6 load: load: a cycle: a.star → b.star → a.star"}},
 		{"a file that acts when it is loaded", map[string]string{"r.star": "load(\"lib.star\", \"s\")\nprint(s)\n",
-			"lib.star": "s = service(\"s\")\n"}, []string{"r.star"}, []string{"lib.star:1:5 loaded-acts: service: not in a file that is loaded; call it from a function"}},
+			"lib.star": "s = service(\"s\", command = \"x\")\n"}, []string{"r.star"}, []string{"lib.star:1:5 loaded-acts: service: not in a file that is loaded; call it from a function"}},
 		{"what is loaded is checked once, from where it is loaded", map[string]string{"r.star": "load(\"sub/a.star\", \"a\")\nprint(a)\n",
 			"sub/a.star": "load(\"//sub/b.star\", \"b\")\na = b\n\"x\".trim()\n", "sub/b.star": "b = 1\n"}, []string{"sub/a.star", "r.star"},
 			[]string{"sub/a.star:3:5 attribute: str has no .trim field or method"}},

@@ -28,6 +28,7 @@ func Lints() []*Lint {
 		{"attribute", "an attribute that a value does not have", !warning, checkAttributes},
 		{"format", `a conversion that "..." % x does not know, or another number of values`, !warning, checkFormats},
 		{"pattern", "a regular expression that is none", !warning, checkPatterns},
+		{"no-command", "a service, client or job with nothing to run, or that cannot be seen to answer", !warning, checkCommands},
 		{"handle-compared", "a service, client or job compared with another kind of value", !warning, checkComparisons},
 		{"loaded-acts", "a job that is started while a file is being loaded", !warning, checkLoadedActs},
 		{"frozen", "main changes a list or a dict of the top level", !warning, checkFrozen},

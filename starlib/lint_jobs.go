@@ -21,6 +21,23 @@ func (a *analysis) role(e syntax.Expr) runtime.Role {
 	return ""
 }
 
+// checkCommands finds jobs that give nothing to run, and services that answer on a port that they do not have.
+func checkCommands(a *analysis, r *reporter) {
+	for _, call := range a.builtinCalls("service", "client", "job") {
+		_, kwargs, open := a.arguments(call)
+		known := a.builtin(call).names()
+		if open || slices.ContainsFunc(kwargs, func(kw starlark.Tuple) bool { return !slices.Contains(known, string(kw[0].(starlark.String))) }) {
+			continue // it may be given, if misspelt
+		}
+		if keywordArg(call, "command") == nil && keywordArg(call, "args") == nil && keywordArg(call, "image") == nil {
+			r.call(call, "command = a line for /bin/sh, image = a container", "there is nothing to run: no command, no args, no image")
+		}
+		if ready := keywordArg(call, "ready"); ready != nil && a.calls(ready, "ready.tcp", "ready.http") && keywordArg(call, "port") == nil {
+			r.at(ready, "port = 0 takes a free one", "%s needs a port", predeclaredName(ready.(*syntax.CallExpr).Fn))
+		}
+	}
+}
+
 func checkComparisons(a *analysis, r *reporter) {
 	for _, n := range a.nodes {
 		e, ok := n.(*syntax.BinaryExpr)
