@@ -74,7 +74,8 @@ func (a *analysis) forwarding(b *Builtin, def *syntax.DefStmt) *Builtin {
 	expanded := &Builtin{Name: b.Name, Params: slices.Clone(own)}
 	all := slices.Clone(b.slots()[:len(own)])
 	for i, p := range to.Params {
-		if p.Rest == "*" || p.Rest == "" && (p.Required || slices.ContainsFunc(own, func(o Param) bool { return o.Name == p.Name })) {
+		isOwn := slices.ContainsFunc(own, func(o Param) bool { return o.Name == p.Name })
+		if p.Rest == "*" || p.Rest == "" && (p.Required || isOwn) {
 			continue
 		}
 		p.Keyword = p.Rest == ""

@@ -51,7 +51,8 @@ func Check(names []string, library fs.FS) ([]*Finding, error) {
 		}
 	}
 	slices.SortStableFunc(c.findings, func(a, b *Finding) int {
-		return cmp.Or(strings.Compare(a.Place().Pos.Filename(), b.Place().Pos.Filename()), compareErrors(a.SourceError, b.SourceError))
+		byFile := strings.Compare(a.Place().Pos.Filename(), b.Place().Pos.Filename())
+		return cmp.Or(byFile, compareErrors(a.SourceError, b.SourceError))
 	})
 	return c.findings, errors.Join(errs...)
 }
@@ -102,8 +103,11 @@ type checker struct {
 
 func newChecker() *checker {
 	names := predeclared()
-	c := &checker{builtins: make(map[string]*Builtin), methods: make(map[string]*Builtin), modules: make(map[string]starlark.Value),
-		known: names.Has, lints: Lints(), rows: make(map[*syntax.DefStmt]*Builtin), examples: examples(), seen: make(map[string]bool), reported: make(map[string]bool)}
+	c := &checker{
+		builtins: make(map[string]*Builtin), methods: make(map[string]*Builtin), modules: make(map[string]starlark.Value),
+		known: names.Has, lints: Lints(), rows: make(map[*syntax.DefStmt]*Builtin), examples: examples(),
+		seen: make(map[string]bool), reported: make(map[string]bool),
+	}
 	for _, b := range slices.Concat(Builtins(), Own()) {
 		c.builtins[b.Name] = b
 		if module, _, ok := strings.Cut(b.Name, "."); ok {
@@ -225,8 +229,10 @@ func (c *checker) analyze(r *reading, f *file) *analysis {
 	if f == nil || f.syntax == nil || f.syntax.Module == nil {
 		return nil
 	}
-	a := &analysis{checker: c, reading: r, file: f, vars: make(map[*syntax.Ident]*variable), bound: make(map[*syntax.Ident]bool),
-		parent: make(map[syntax.Node]syntax.Node), statics: make(map[syntax.Expr]staticValue)}
+	a := &analysis{
+		checker: c, reading: r, file: f, vars: make(map[*syntax.Ident]*variable), bound: make(map[*syntax.Ident]bool),
+		parent: make(map[syntax.Node]syntax.Node), statics: make(map[syntax.Expr]staticValue),
+	}
 	r.analyses[f] = a
 	var open []syntax.Node
 	syntax.Walk(f.syntax, func(n syntax.Node) bool {

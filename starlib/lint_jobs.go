@@ -25,14 +25,19 @@ func (a *analysis) role(e syntax.Expr) runtime.Role {
 func checkCommands(a *analysis, r *reporter) {
 	for _, call := range a.builtinCalls("service", "client", "job") {
 		_, kwargs, open := a.arguments(call)
-		known := a.builtin(call).names()
-		if open || slices.ContainsFunc(kwargs, func(kw starlark.Tuple) bool { return !slices.Contains(known, string(kw[0].(starlark.String))) }) {
-			continue // it may be given, if misspelt
+		names := a.builtin(call).names()
+		misspelt := slices.ContainsFunc(kwargs, func(kw starlark.Tuple) bool {
+			return !slices.Contains(names, string(kw[0].(starlark.String)))
+		})
+		if open || misspelt {
+			continue // what seems to be missing may be there
 		}
 		if keywordArg(call, "command") == nil && keywordArg(call, "args") == nil && keywordArg(call, "image") == nil {
-			r.call(call, "command = a line for /bin/sh, image = a container", "there is nothing to run: no command, no args, no image")
+			r.call(call, "command = a line for /bin/sh, image = a container",
+				"there is nothing to run: no command, no args, no image")
 		}
-		if ready := keywordArg(call, "ready"); ready != nil && a.calls(ready, "ready.tcp", "ready.http") && keywordArg(call, "port") == nil {
+		ready := keywordArg(call, "ready")
+		if ready != nil && a.calls(ready, "ready.tcp", "ready.http") && keywordArg(call, "port") == nil {
 			r.at(ready, "port = 0 takes a free one", "%s needs a port", predeclaredName(ready.(*syntax.CallExpr).Fn))
 		}
 	}
@@ -57,9 +62,11 @@ func checkComparisons(a *analysis, r *reporter) {
 
 // checkStates checks the states that those of jobs are compared with.
 func checkStates(a *analysis, r *reporter) {
-	states := []string{"submitted", "refused", string(runtime.Pending), string(runtime.Running), string(runtime.Completed),
-		string(runtime.Failed), string(runtime.TimedOut), string(runtime.OutOfMemory), string(runtime.Cancelled), string(runtime.Preempted),
-		string(runtime.NodeFailure), string(runtime.Lost)}
+	states := []string{"submitted", "refused", string(runtime.Pending), string(runtime.Running)}
+	for _, o := range []runtime.Outcome{runtime.Completed, runtime.Failed, runtime.TimedOut, runtime.OutOfMemory,
+		runtime.Cancelled, runtime.Preempted, runtime.NodeFailure, runtime.Lost} {
+		states = append(states, string(o))
+	}
 	check := func(state, other syntax.Expr) {
 		dot, ok := state.(*syntax.DotExpr)
 		if !ok || dot.Name.Name != "state" || a.role(dot.X) == "" {
@@ -116,7 +123,8 @@ func checkUnwaited(role runtime.Role) func(*analysis, *reporter) {
 			if role == runtime.RoleService {
 				r.call(call, "wait_running(x) waits until it answers", "nothing waits for this service, and no client is given it")
 			} else {
-				r.call(call, "wait_done(x) waits until it has measured", "nothing waits for this client: it is cancelled when the recipe ends")
+				r.call(call, "wait_done(x) waits until it has measured",
+					"nothing waits for this client: it is cancelled when the recipe ends")
 			}
 		}
 	}

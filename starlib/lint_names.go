@@ -13,7 +13,9 @@ import (
 )
 
 // changing are the methods of lists, dicts and sets that change them.
-var changing = []string{"append", "extend", "insert", "remove", "clear", "pop", "popitem", "setdefault", "update", "add", "discard"}
+var changing = []string{
+	"append", "extend", "insert", "remove", "clear", "pop", "popitem", "setdefault", "update", "add", "discard",
+}
 
 // checkFrozen finds changes, in main and the functions that it calls, of what the top level made.
 func checkFrozen(a *analysis, r *reporter) {
@@ -73,17 +75,16 @@ func checkUnusedNames(a *analysis, r *reporter) {
 	}
 	script := !a.isLoaded && a.file.findMain() == nil && a.actsAtTop()
 	for _, v := range a.order {
-		w := v.writes
 		isLocal := v.scope == resolve.Local || v.scope == resolve.Cell || v.scope == resolve.Free
-		if len(w) == 0 || len(v.reads) > 0 || strings.HasPrefix(v.first.Name, "_") || !isLocal && !(script && v.scope == resolve.Global) {
+		if len(v.reads) > 0 || strings.HasPrefix(v.first.Name, "_") || !isLocal && !(script && v.scope == resolve.Global) {
 			continue
 		}
-		for _, w := range w {
-			if w.value == nil && !(isLocal && w.kind == defined) || w.value != nil && a.role(w.value) != "" { // of which other lints say more
-				continue
+		for _, w := range v.writes {
+			isValue := w.value != nil && a.role(w.value) == "" // of jobs, other lints say more
+			if isValue || isLocal && w.kind == defined {
+				r.at(w.id, "", "nothing reads %s", v.first.Name)
+				break
 			}
-			r.at(w.id, "", "nothing reads %s", v.first.Name)
-			break
 		}
 	}
 }
@@ -122,7 +123,7 @@ func checkUnusedParameters(a *analysis, r *reporter) {
 		return
 	}
 	for _, v := range a.order {
-		if w := v.writes; len(w) > 0 && w[0].kind == parameter && len(v.reads) == 0 && a.around(w[0].id) == main && isParameter(main, w[0].id) {
+		if len(v.reads) == 0 && isParameter(main, v.first) {
 			r.at(v.first, "", "nothing reads the parameter %s", v.first.Name)
 		}
 	}

@@ -41,7 +41,8 @@ func Stubs() []Stub {
 		typed.module(name, modules[name])
 	}
 	typed.functions(modules[""], "")
-	typed.printf("def load(module: str, *names: str, **renamed: str) -> None:\n    \"\"\"Brings in names of another file.\"\"\"\n")
+	typed.printf("def load(module: str, *names: str, **renamed: str) -> None:\n" +
+		"    \"\"\"Brings in names of another file.\"\"\"\n")
 	stubs := []Stub{{"__builtins__.pyi", typed.String()}}
 
 	untyped := stubWriter{}
@@ -238,7 +239,7 @@ func (s *stubWriter) pythonType(t string) string {
 		return s.plain("list[" + s.pythonType(of) + "]")
 	}
 	var all []string
-	for _, alternative := range strings.FieldsFunc(strings.ReplaceAll(t, " or ", ","), func(r rune) bool { return r == ',' }) {
+	for alternative := range strings.SplitSeq(strings.ReplaceAll(t, " or ", ","), ",") {
 		alternative = strings.TrimSpace(alternative)
 		if p, ok := pythonTypes[alternative]; ok {
 			alternative = p

@@ -80,7 +80,8 @@ func verdict(w io.Writer, files int, found []*starlib.Finding, strict bool) erro
 			warnings++
 		}
 	}
-	summary := fmt.Sprintf("%s and %s in %s", count(len(found)-warnings, "error"), count(warnings, "warning"), count(files, "recipe"))
+	summary := fmt.Sprintf("%s and %s in %s",
+		count(len(found)-warnings, "error"), count(warnings, "warning"), count(files, "recipe"))
 	if len(found) > warnings || strict && warnings > 0 {
 		return runtime.Faultf(runtime.FaultRecipe, "", "there are %s", summary)
 	}
@@ -152,8 +153,8 @@ type mistake struct {
 
 func newMistake(f *starlib.Finding) mistake {
 	place := f.Place()
-	return mistake{place.Pos.Filename(), int(place.Pos.Line), int(place.Pos.Col), int(place.Pos.Col) + place.Width, severity(f.Warning),
-		f.Lint, f.Err.Error(), runtime.HintOf(f.Err)}
+	line, col := int(place.Pos.Line), int(place.Pos.Col)
+	return mistake{place.Pos.Filename(), line, col, col + place.Width, severity(f.Warning), f.Lint, f.Err.Error(), runtime.HintOf(f.Err)}
 }
 
 func writeFindingsJSON(w io.Writer, found []*starlib.Finding, _ bool) error {
@@ -177,8 +178,8 @@ func writeFindingsGitHub(w io.Writer, found []*starlib.Finding, _ bool) error {
 		if j.Hint != "" {
 			message += "\nhint: " + j.Hint
 		}
-		_, err := fmt.Fprintf(w, "::%s file=%s,line=%d,col=%d,endColumn=%d,title=%s::%s\n", j.Severity, property.Replace(j.Path), j.Line,
-			j.Col, j.End, property.Replace(j.Lint), data.Replace(message))
+		_, err := fmt.Fprintf(w, "::%s file=%s,line=%d,col=%d,endColumn=%d,title=%s::%s\n",
+			j.Severity, property.Replace(j.Path), j.Line, j.Col, j.End, property.Replace(j.Lint), data.Replace(message))
 		if err != nil {
 			return err
 		}

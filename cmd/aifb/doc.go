@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/urfave/cli/v2"
@@ -26,12 +27,17 @@ come with aifb, such as @aifb//redis.star. Without an argument, all builtins and
 			if format != "text" && format != "markdown" && format != "json" {
 				return runtime.Faultf(runtime.FaultUsage, "text, markdown or json", "there is no format %q", format)
 			}
-			if strings.HasPrefix(name, "@") || strings.ContainsRune(name, filepath.Separator) || strings.HasSuffix(name, ".star") || strings.HasSuffix(name, ".yaml") {
+			if isRecipe(name) {
 				return recipeDoc(std.out, name, format)
 			}
 			return languageDoc(std.out, name, format)
 		}),
 	}
+}
+
+// isRecipe reports whether a name can only be that of a recipe.
+func isRecipe(name string) bool {
+	return strings.ContainsAny(name, "@/") || slices.Contains([]string{".star", ".yaml", ".yml"}, filepath.Ext(name))
 }
 
 // reference is the form of doc --format json.
