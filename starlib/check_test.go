@@ -232,7 +232,7 @@ func TestCheckAll(t *testing.T) {
 			"lib.star": "s = service(\"s\", command = \"x\")\n"}, []string{"r.star"}, []string{"lib.star:1:5 loaded-acts: service: not in a file that is loaded; call it from a function"}},
 		{"what is loaded is checked once, from where it is loaded", map[string]string{"r.star": "load(\"sub/a.star\", \"a\")\nprint(a)\n",
 			"sub/a.star": "load(\"//sub/b.star\", \"b\")\na = b\n\"x\".trim()\n", "sub/b.star": "b = 1\n"}, []string{"sub/a.star", "r.star"},
-			[]string{"sub/a.star:3:5 attribute: str has no .trim field or method"}},
+			[]string{"sub/a.star:3:5 attribute: str has no .trim"}},
 		{"a function of another file", map[string]string{"r.star": "load(\"lib.star\", \"f\")\nf(2)\n", "lib.star": "def f(a, b):\n    print(a, b)\n"},
 			[]string{"r.star"}, []string{"2:1 call: f: b is missing"}},
 		{"YAML", map[string]string{"r.yaml": "service:\n  name: web\n  command: x\n  port: 0\n  settings: {a: b}\nclient:\n  command: y\n  time_limit: 01:00:00\n"}, []string{"r.yaml"},

@@ -105,12 +105,11 @@ func checkAttributes(a *analysis, r *reporter) {
 		if name := predeclaredName(dot.X); name != "" {
 			what = name
 		}
-		message := fmt.Sprintf("%s has no .%s field or method", what, dot.Name.Name)
-		hint := runtime.DidYouMean(dot.Name.Name, names)
-		if h := habit(message); h != "" {
-			hint = h
+		hint := habit(fmt.Sprintf("%s has no .%s field or method", v.Type(), dot.Name.Name)) // as Starlark says it
+		if hint == "" {
+			hint = runtime.DidYouMean(dot.Name.Name, names)
 		}
-		r.at(dot.Name, hint, "%s", message)
+		r.at(dot.Name, hint, "%s has no .%s", what, dot.Name.Name)
 	}
 }
 

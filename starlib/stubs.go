@@ -35,7 +35,7 @@ func Stubs() []Stub {
 	slices.Sort(names)
 
 	typed := stubWriter{typed: true}
-	typed.printf("%s\nfrom typing import Any, Iterable, Iterator\n\n", stubHeader)
+	typed.printf("%s\nfrom typing import Any, Callable, Iterable, Iterator\n\n", stubHeader)
 	typed.types()
 	for _, name := range names {
 		typed.module(name, modules[name])
@@ -227,7 +227,7 @@ func docstringOf(doc, margin string) string {
 var pythonTypes = map[string]string{
 	"str": "str", "int": "int", "float": "float", "bool": "bool", "number": "float", "any": "Any", "iterable": "Iterable[Any]",
 	"port": "int", "duration": "str | float | Duration", "memory": "str | int", "dict": "dict[str, Any]", "list": "list[Any]",
-	"list of str": "str | list[str]",
+	"list of str": "str | list[str]", "function": "Callable[..., Any]", "time.Time": "Time",
 }
 
 // pythonType is what Python calls a type of the table.
