@@ -2,6 +2,8 @@
 // `aifb exec @aifb//NAME.star` runs them.
 package recipes
 
+//go:generate sh -c "go run ../cmd/aifb doc --format markdown >REFERENCE.md"
+
 import "embed"
 
 // FS is the library: the .star files of this directory.

@@ -13,27 +13,29 @@ import (
 )
 
 // A Builtin is a row of the table of builtins: all that is known of a function that recipes call. The table drives the
-// binding of arguments and help().
+// binding of arguments, help(), the reference, completion, stubs for editors, and what can be checked of a call.
 type Builtin struct {
-	Name    string // "service", "ready.http", or of a method "mean"
-	Doc     string
-	Returns string // a type; "" is None
-	Params  []Param
+	Name    string  `json:"name"`              // "service", "ready.http", or of a method "mean"
+	Subject string  `json:"subject,omitempty"` // the heading that it goes under; "" of a method
+	Doc     string  `json:"doc"`
+	Returns string  `json:"returns,omitempty"` // a type; "" is None
+	Params  []Param `json:"params,omitempty"`
 
-	acts  bool // it does something, and so must not be called while a file is being loaded
-	plain bool // its errors are the recipe's own words, and go without its name
+	acts  bool          // it does something, and so must not be called while a file is being loaded
+	plain bool          // its errors are the recipe's own words, and go without its name
+	slots func() []slot // of a call's parameters
 	call  func(*call, starlark.Tuple, []starlark.Tuple) (starlark.Value, error)
 }
 
 // A Param is a parameter of a builtin, or of a recipe's main.
 type Param struct {
-	Name     string
-	Type     string // as help shows it; "" is not known before the recipe runs
-	Doc      string
-	Default  string // as a recipe, or for main the command line, would write it
-	Required bool
-	Keyword  bool   // it is only given by its name
-	Rest     string // "*" takes the positional arguments that are left, "**" the named ones
+	Name     string `json:"name"`
+	Type     string `json:"type,omitempty"` // as help shows it; "" is not known before the recipe runs
+	Doc      string `json:"doc,omitempty"`
+	Default  string `json:"default,omitempty"` // as a recipe, or for main the command line, would write it
+	Required bool   `json:"required,omitempty"`
+	Keyword  bool   `json:"keyword,omitempty"` // it is only given by its name
+	Rest     string `json:"rest,omitempty"`    // "*" takes the positional arguments that are left, "**" the named ones
 }
 
 // An argument is a parameter of a builtin whose arguments are bound to an S. At returns a pointer to where its value
@@ -71,6 +73,7 @@ func define[S any](b Builtin, fresh S, args []argument[S], run func(*call, *S) (
 		}
 		b.Params = append(b.Params, p)
 	}
+	b.slots = func() []slot { s := fresh; return slots(&s) }
 	b.call = func(c *call, args starlark.Tuple, kwargs []starlark.Tuple) (starlark.Value, error) {
 		spec := fresh
 		if err := bind(&b, slots(&spec), args, kwargs); err != nil {
@@ -258,35 +261,14 @@ func (bd *binding) missing() {
 	}
 }
 
-func (bd *binding) names() (names []string) {
-	for _, p := range bd.Params {
+// names are those by which a call can give parameters.
+func (b *Builtin) names() (names []string) {
+	for _, p := range b.Params {
 		if p.Rest == "" {
 			names = append(names, p.Name)
 		}
 	}
 	return names
-}
-
-// Signature is how a recipe calls the builtin, such as `warn(message)`.
-func (b *Builtin) Signature() string {
-	var params []string
-	star := false // what follows can only be given by name
-	for _, p := range b.Params {
-		if p.Keyword && p.Rest == "" && !star {
-			params, star = append(params, "*"), true
-		}
-		star = star || p.Rest == "*"
-		text := p.Rest + p.Name
-		if !p.Required && p.Rest == "" {
-			text += "=" + p.Default
-		}
-		params = append(params, text)
-	}
-	text := b.Name + "(" + strings.Join(params, ", ") + ")"
-	if b.Returns != "" {
-		text += " -> " + b.Returns
-	}
-	return text
 }
 
 func plural(n int, what string) string {

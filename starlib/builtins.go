@@ -19,9 +19,27 @@ import (
 // Builtins returns the table of builtins, by subject.
 func Builtins() []*Builtin {
 	var all []*Builtin
-	for _, part := range [][]*Builtin{jobBuiltins(), waitBuiltins(), resultBuiltins(), controlBuiltins(), readyBuiltins(), metricBuiltins(),
-		textBuiltins(), fileBuiltins(), clusterBuiltins(), secretBuiltins()} {
-		all = append(all, part...)
+	for _, part := range []struct {
+		subject string
+		rows    []*Builtin
+	}{
+		{"jobs", jobBuiltins()},
+		{"waiting", waitBuiltins()},
+		{"results", resultBuiltins()},
+		{"control", controlBuiltins()},
+		{"files and commands", fileBuiltins()},
+		{"the cluster", clusterBuiltins()},
+		{"secrets", secretBuiltins()},
+		{"readiness", readyBuiltins()},
+		{"metrics", metricBuiltins()},
+		{"text and the end", textBuiltins()},
+		{"numbers", numberBuiltins()},
+		{"regular expressions", regexpBuiltins()},
+	} {
+		for _, b := range part.rows {
+			b.Subject = part.subject
+			all = append(all, b)
+		}
 	}
 	return all
 }
@@ -67,7 +85,7 @@ func jobArgs[S any](job func(*S) *runtime.JobSpec) []argument[S] {
 		named("mem", "memory per node", func(j *runtime.JobSpec) any { return &j.Mem }),
 		named("gpus", "for the whole job; the container sees them", func(j *runtime.JobSpec) any { return &j.GPUs }),
 		named("time", "the limit of the run time; if not given, an hour", func(j *runtime.JobSpec) any { return &j.Time }),
-		named("partition", "", func(j *runtime.JobSpec) any { return &j.Partition }),
+		named("partition", "of the cluster; if not given, that of the target, or the cluster's default", func(j *runtime.JobSpec) any { return &j.Partition }),
 		named("account", "to charge", func(j *runtime.JobSpec) any { return &j.Account }),
 		named("qos", "quality of service", func(j *runtime.JobSpec) any { return &j.QOS }),
 		named("constraint", "features that the nodes must have", func(j *runtime.JobSpec) any { return &j.Constraint }),
@@ -204,7 +222,7 @@ func resultBuiltins() []*Builtin {
 		define(Builtin{Name: "record", acts: true, Doc: "Stores a measurement of the recipe's own."},
 			measurement{}, []argument[measurement]{
 				arg("metric", "what was measured", func(m *measurement) any { return &m.metric }).required(),
-				arg("value", "", func(m *measurement) any { return &m.value }).required(),
+				arg("value", "a number", func(m *measurement) any { return &m.value }).required(),
 				arg("unit", `such as "1/s" or "ms"`, func(m *measurement) any { return &m.unit }),
 				arg("labels", "label = value", func(m *measurement) any { return &m.labels }).rest("**"),
 			},
@@ -229,13 +247,13 @@ func readyBuiltins() []*Builtin {
 	return []*Builtin{
 		ready("tcp", "The service accepts a connection on its port.", runtime.Ready{Kind: "tcp"}),
 		ready("http", "The service answers GET.", runtime.Ready{Kind: "http", Path: "/"},
-			arg("path", "", func(r *runtime.Ready) any { return &r.Path }),
+			arg("path", "of the URL", func(r *runtime.Ready) any { return &r.Path }),
 			arg("status", "the expected status; 0: any of 200 to 299", func(r *runtime.Ready) any { return &r.Status }).keyword(),
 			arg("contains", "what the body must have", func(r *runtime.Ready) any { return &r.Contains }).keyword()),
 		ready("log", "A line that the service printed matches.", runtime.Ready{Kind: "log"},
 			arg("pattern", "a regular expression", func(r *runtime.Ready) any { return &r.Pattern }).required()),
 		ready("command", "A line for /bin/sh succeeds on the login node. It has $SERVICE_HOSTNAME and $SERVICE_PORT.", runtime.Ready{Kind: "command"},
-			arg("command", "", func(r *runtime.Ready) any { return &r.Command }).required()),
+			arg("command", "what to run", func(r *runtime.Ready) any { return &r.Command }).required()),
 	}
 }
 
@@ -280,7 +298,7 @@ type helpArgs struct{ x starlark.Value }
 
 func printArguments() []argument[printArgs] {
 	return []argument[printArgs]{
-		arg("values", "", func(a *printArgs) any { return &a.values }).rest("*"),
+		arg("values", "a str as it is, anything else as str() writes it", func(a *printArgs) any { return &a.values }).rest("*"),
 		arg("sep", "between them", func(a *printArgs) any { return &a.sep }).keyword(),
 	}
 }
@@ -299,7 +317,7 @@ func (a *printArgs) join() string {
 }
 
 func textBuiltins() []*Builtin {
-	all := []*Builtin{
+	return []*Builtin{
 		define(Builtin{Name: "print", Doc: "Writes values to stdout."}, printArgs{sep: " "}, printArguments(),
 			func(c *call, a *printArgs) (starlark.Value, error) {
 				_, err := fmt.Fprintln(c.env.Stdout, c.session.Redact(a.join()))
@@ -310,7 +328,7 @@ func textBuiltins() []*Builtin {
 				return nil, &runtime.Error{Fault: runtime.FaultRun, Err: failure(c.session.Redact(a.join()))}
 			}),
 		define(Builtin{Name: "warn", Doc: "Says something on stderr."}, textArgs{},
-			[]argument[textArgs]{arg("message", "", func(a *textArgs) any { return &a.text }).required()},
+			[]argument[textArgs]{arg("message", "what to say", func(a *textArgs) any { return &a.text }).required()},
 			func(c *call, a *textArgs) (starlark.Value, error) { c.warn(c.session.Redact(a.text)); return nil, nil }),
 		define(Builtin{Name: "exit", plain: true, Doc: "Ends the recipe with an exit code of its own."}, exitArgs{},
 			[]argument[exitArgs]{arg("code", "0, or 10 to 63", func(a *exitArgs) any { return &a.code })},
@@ -331,10 +349,9 @@ func textBuiltins() []*Builtin {
 				return starlark.String(s), err
 			}),
 		define(Builtin{Name: "help", Doc: "Says what a builtin or a function is for; without an argument, which builtins there are."}, helpArgs{},
-			[]argument[helpArgs]{arg("x", "", func(a *helpArgs) any { return &a.x })},
+			[]argument[helpArgs]{arg("x", "a builtin, a function, or any other value", func(a *helpArgs) any { return &a.x })},
 			func(c *call, a *helpArgs) (starlark.Value, error) { return nil, help(c.env.Stdout, a.x) }),
 	}
-	return append(append(all, numberBuiltins()...), regexpBuiltins()...)
 }
 
 type sumArgs struct {
@@ -351,7 +368,7 @@ func numberBuiltins() []*Builtin {
 	return []*Builtin{
 		define(Builtin{Name: "sum", Returns: "number", Doc: "Adds up numbers."}, sumArgs{start: starlark.MakeInt(0)},
 			[]argument[sumArgs]{
-				arg("values", "", func(a *sumArgs) any { return &a.values }).required(),
+				arg("values", "what to add up", func(a *sumArgs) any { return &a.values }).required(),
 				arg("start", "what to begin with", func(a *sumArgs) any { return &a.start }),
 			},
 			func(c *call, a *sumArgs) (total starlark.Value, err error) {
@@ -368,7 +385,7 @@ func numberBuiltins() []*Builtin {
 			}),
 		define(Builtin{Name: "round", Returns: "number", Doc: "Rounds a number, halves to even; without digits to an int."}, roundArgs{},
 			[]argument[roundArgs]{
-				arg("x", "", func(a *roundArgs) any { return &a.x }).required(),
+				arg("x", "a number", func(a *roundArgs) any { return &a.x }).required(),
 				arg("digits", "behind the decimal point", func(a *roundArgs) any { return &a.digits }),
 			},
 			func(_ *call, a *roundArgs) (starlark.Value, error) { return round(a.x, a.digits) }),
@@ -384,7 +401,7 @@ func regexpBuiltins() []*Builtin {
 		all := append([]argument[regexpArgs]{
 			arg("pattern", "a regular expression (RE2)", func(a *regexpArgs) any { return &a.pattern }).required(),
 		}, args...)
-		all = append(all, arg("text", "", func(a *regexpArgs) any { return &a.text }).required())
+		all = append(all, arg("text", "where to look", func(a *regexpArgs) any { return &a.text }).required())
 		return define(Builtin{Name: "re." + name, Returns: returns, Doc: doc}, regexpArgs{}, all,
 			func(_ *call, a *regexpArgs) (starlark.Value, error) {
 				compiled, err := regexp.Compile(a.pattern)
@@ -414,7 +431,7 @@ func regexpBuiltins() []*Builtin {
 			return starlark.NewList(all)
 		}),
 		re("sub", "The text with every match replaced; $1 is a group.", "str",
-			[]argument[regexpArgs]{arg("by", "", func(a *regexpArgs) any { return &a.by }).required()},
+			[]argument[regexpArgs]{arg("by", "what to put there", func(a *regexpArgs) any { return &a.by }).required()},
 			func(r *regexp.Regexp, a *regexpArgs) starlark.Value {
 				return starlark.String(r.ReplaceAllString(a.text, a.by))
 			}),

@@ -128,7 +128,7 @@ func clusterTableMethods() []*Builtin {
 				return starlark.NewList(slices.Collect(starlark.Elements(c.recv.(*clusterTable)))), nil
 			}),
 		define(Builtin{Name: "values", Returns: "list", Doc: "What is in a column."}, columnArgs{},
-			[]argument[columnArgs]{arg("column", "", func(a *columnArgs) any { return &a.column }).required()},
+			[]argument[columnArgs]{arg("column", "its name", func(a *columnArgs) any { return &a.column }).required()},
 			func(c *call, a *columnArgs) (starlark.Value, error) { return c.recv.(*clusterTable).column(a.column) }),
 	}
 }

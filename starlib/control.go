@@ -44,7 +44,7 @@ func controlBuiltins() []*Builtin {
 			Doc: "Calls a function with each of the items, several at once, and returns what it returned, in their order. What the calls share cannot change any more: each returns its results. After an error no new call begins, those that run go on to their end, and all errors are reported."},
 			parallelArgs{limit: 4}, []argument[parallelArgs]{
 				arg("fn", "to call with an item", func(a *parallelArgs) any { return &a.fn }).required(),
-				arg("items", "", func(a *parallelArgs) any { return &a.items }).required(),
+				arg("items", "a list, or what else a loop goes over", func(a *parallelArgs) any { return &a.items }).required(),
 				arg("limit", "how many calls run at once", func(a *parallelArgs) any { return &a.limit }),
 			}, parallel),
 		define(Builtin{Name: "on_exit", acts: true,

@@ -3,6 +3,7 @@ package starlib
 import (
 	"errors"
 	"fmt"
+	"regexp"
 	"strconv"
 	"strings"
 
@@ -251,24 +252,35 @@ func docstring(stmts []syntax.Stmt) string {
 	return ""
 }
 
+var argsHeading = regexp.MustCompile(`(?m)^[ \t]*Args:[ \t]*$`)
+
 // splitArgs splits a docstring in Google's style into its text and what it says of each parameter, under Args.
 func splitArgs(doc string) (text string, args map[string]string) {
 	args = make(map[string]string)
-	before, after, found := strings.Cut("\n"+doc, "\nArgs:")
-	if !found {
-		before, after, _ = strings.Cut("\n"+doc, "\n    Args:")
+	before, after := doc, ""
+	if at := argsHeading.FindStringIndex(doc); at != nil {
+		before, after = doc[:at[0]], doc[at[1]:]
 	}
-	last := ""
+	last, margin := "", -1
 	for line := range strings.Lines(after) {
-		line = strings.TrimSpace(line)
-		name, about, ok := strings.Cut(line, ": ")
+		text := strings.TrimSpace(line)
+		if text == "" {
+			continue
+		}
+		indent := len(line) - len(strings.TrimLeft(line, " \t"))
+		if margin < 0 {
+			margin = indent
+		}
+		if indent < margin { // another heading, such as Returns:
+			break
+		}
+		name, about, ok := strings.Cut(text, ": ")
 		switch {
-		case line == "":
-		case ok && !strings.Contains(name, " "):
+		case ok && indent == margin && !strings.Contains(name, " "):
 			last = strings.TrimLeft(name, "*")
 			args[last] = about
 		case last != "":
-			args[last] += " " + line
+			args[last] += " " + text
 		}
 	}
 	return strings.TrimSpace(before), args

@@ -41,12 +41,12 @@ type environment struct{ plain, secrets *map[string]string }
 func (e environment) slot() slot {
 	s := slotOf(e.plain)
 	s.set = func(path string, v starlark.Value) error {
-		all, err := toMap(path, v, func(path string, v starlark.Value) (variable, error) {
+		all, err := toMap(path, v, func(path string, v starlark.Value) (envValue, error) {
 			if s, ok := v.(*secretValue); ok {
-				return variable{s.name, true}, nil
+				return envValue{s.name, true}, nil
 			}
 			text, err := toText(path, v)
-			return variable{text, false}, err
+			return envValue{text, false}, err
 		})
 		if err != nil {
 			return err
@@ -64,8 +64,8 @@ func (e environment) slot() slot {
 	return s
 }
 
-// A variable is a value of an environment, or the name of a secret.
-type variable struct {
+// An envValue is a value of an environment, or the name of a secret.
+type envValue struct {
 	text   string
 	secret bool
 }

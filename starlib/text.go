@@ -2,10 +2,8 @@ package starlib
 
 import (
 	"fmt"
-	"io"
 	"math"
 	"regexp"
-	"slices"
 	"strconv"
 	"strings"
 	"unicode/utf8"
@@ -117,51 +115,4 @@ func round(x float64, digits int) (starlark.Value, error) {
 	}
 	scale := math.Pow(10, float64(digits))
 	return starlark.Float(math.RoundToEven(x*scale) / scale), nil
-}
-
-// help says what x is for.
-func help(w io.Writer, x starlark.Value) (err error) {
-	switch x := x.(type) {
-	case nil:
-		for _, b := range Builtins() {
-			summary, _, _ := strings.Cut(b.Doc, ". ")
-			if _, err = fmt.Fprintf(w, "%-16s %s\n", b.Name, summary); err != nil {
-				return err
-			}
-		}
-	case *starlark.Builtin:
-		all := slices.Concat(Builtins(), handleMethods(), tableMethods())
-		if _, ok := x.Receiver().(*clusterTable); ok {
-			all = clusterTableMethods()
-		}
-		i := slices.IndexFunc(all, func(b *Builtin) bool { return b.Name == x.Name() })
-		if i < 0 {
-			return fmt.Errorf("%s is Starlark's own; its specification says what it does", x.Name())
-		}
-		_, err = io.WriteString(w, all[i].help())
-	case *starlark.Function:
-		_, err = fmt.Fprintf(w, "%s\n\n%s\n", x.Name(), x.Doc())
-	default:
-		_, err = fmt.Fprintf(w, "%s\n", typeOf(x))
-		if attrs, ok := x.(starlark.HasAttrs); ok && err == nil {
-			_, err = fmt.Fprintf(w, "it has %s\n", strings.Join(attrs.AttrNames(), ", "))
-		}
-	}
-	return err
-}
-
-// help is the builtin's page: how to call it, and what each parameter is.
-func (b *Builtin) help() string {
-	var s strings.Builder
-	fmt.Fprintf(&s, "%s\n\n%s\n", b.Signature(), b.Doc)
-	if len(b.Params) == 0 {
-		return s.String()
-	}
-	s.WriteString("\n")
-	var rows [][]string
-	for _, p := range b.Params {
-		rows = append(rows, []string{"  " + p.Rest + p.Name, p.Type, p.Doc})
-	}
-	runtime.WriteTable(&s, []string{"  parameter", "type", ""}, rows)
-	return s.String()
 }

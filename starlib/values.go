@@ -60,40 +60,65 @@ func newHandle(ctx context.Context, h *runtime.Handle) starlark.Value {
 func (h *handle) Type() string          { return strings.ToUpper(string(h.Role[:1])) + string(h.Role[1:]) }
 func (h *handle) Hash() (uint32, error) { return starlark.String(h.Name).Hash() }
 
-// handleAttrs are the attributes of a handle that are not methods. The value may be None while it is not known.
-var handleAttrs = map[string]func(*handle, runtime.JobState) starlark.Value{
-	"name":   func(h *handle, _ runtime.JobState) starlark.Value { return starlark.String(h.Name) },
-	"host":   func(_ *handle, j runtime.JobState) starlark.Value { return textOrNone(j.Host()) },
-	"url":    func(_ *handle, j runtime.JobState) starlark.Value { return textOrNone(j.URL()) },
-	"image":  func(_ *handle, j runtime.JobState) starlark.Value { return textOrNone(j.Job.Image.SIF) },
-	"reason": func(_ *handle, j runtime.JobState) starlark.Value { return textOrNone(cmp.Or(j.Why, j.Status.Reason)) },
-	"labels": func(_ *handle, j runtime.JobState) starlark.Value { return texts(j.Labels) },
-	"port": func(_ *handle, j runtime.JobState) starlark.Value {
+// A handleAttr is an attribute of a handle that is not a method.
+type handleAttr struct {
+	Attr
+	get func(*handle, runtime.JobState) (starlark.Value, error) // None while it is not known
+}
+
+var handleAttrs = []handleAttr{
+	{Attr{"name", "str", "under which it was started"}, func(h *handle, _ runtime.JobState) (starlark.Value, error) {
+		return starlark.String(h.Name), nil
+	}},
+	{Attr{"state", "str", `"submitted", "pending", "running"; at the end its outcome, such as "completed" or "failed"`}, handleState},
+	{Attr{"job_id", "str", "what the scheduler calls it; waits until it is submitted"}, func(h *handle, _ runtime.JobState) (starlark.Value, error) {
+		id, err := h.JobID(h.ctx)
+		return textOrNone(string(id)), err
+	}},
+	{Attr{"host", "str", "the first node, once it runs"}, func(_ *handle, j runtime.JobState) (starlark.Value, error) {
+		return textOrNone(j.Host()), nil
+	}},
+	{Attr{"port", "int", "that a service listens on, once it runs"}, func(_ *handle, j runtime.JobState) (starlark.Value, error) {
 		if j.Started == nil || j.Started.Port == 0 {
-			return starlark.None
+			return starlark.None, nil
 		}
-		return starlark.MakeInt(j.Started.Port)
-	},
-	"state": func(_ *handle, j runtime.JobState) starlark.Value {
-		switch j.Status.State {
-		case runtime.Ended:
-			return starlark.String(j.Status.Outcome)
-		case runtime.Unknown:
-			if j.Refused != nil {
-				return starlark.String("refused")
-			}
-			return starlark.String("submitted")
-		}
-		return starlark.String(j.Status.State)
-	},
-	"exit_code": func(_ *handle, j runtime.JobState) starlark.Value {
+		return starlark.MakeInt(j.Started.Port), nil
+	}},
+	{Attr{"url", "str", "http://host:port of a service, once it runs"}, func(_ *handle, j runtime.JobState) (starlark.Value, error) {
+		return textOrNone(j.URL()), nil
+	}},
+	{Attr{"image", "str", "the SIF file on the target"}, func(_ *handle, j runtime.JobState) (starlark.Value, error) {
+		return textOrNone(j.Job.Image.SIF), nil
+	}},
+	{Attr{"labels", "dict", "as given"}, func(_ *handle, j runtime.JobState) (starlark.Value, error) { return texts(j.Labels), nil }},
+	{Attr{"reason", "str", "why it is pending, or has ended"}, func(_ *handle, j runtime.JobState) (starlark.Value, error) {
+		return textOrNone(cmp.Or(j.Why, j.Status.Reason)), nil
+	}},
+	{Attr{"exit_code", "int", "of the command, once it has ended"}, func(_ *handle, j runtime.JobState) (starlark.Value, error) {
 		if !j.Status.Exited {
-			return starlark.None
+			return starlark.None, nil
 		}
-		return starlark.MakeInt(j.Status.Code)
-	},
-	"elapsed":      func(h *handle, _ runtime.JobState) starlark.Value { return starlark.Float(h.Elapsed().Seconds()) },
-	"measurements": func(h *handle, _ runtime.JobState) starlark.Value { return newTable(h.Measurements(runtime.Where{})) },
+		return starlark.MakeInt(j.Status.Code), nil
+	}},
+	{Attr{"elapsed", "float", "seconds that it has run"}, func(h *handle, _ runtime.JobState) (starlark.Value, error) {
+		return starlark.Float(h.Elapsed().Seconds()), nil
+	}},
+	{Attr{"measurements", "Table", "what it measured so far"}, func(h *handle, _ runtime.JobState) (starlark.Value, error) {
+		return newTable(h.Measurements(runtime.Where{})), nil
+	}},
+}
+
+func handleState(_ *handle, j runtime.JobState) (starlark.Value, error) {
+	switch j.Status.State {
+	case runtime.Ended:
+		return starlark.String(j.Status.Outcome), nil
+	case runtime.Unknown:
+		if j.Refused != nil {
+			return starlark.String("refused"), nil
+		}
+		return starlark.String("submitted"), nil
+	}
+	return starlark.String(j.Status.State), nil
 }
 
 func textOrNone(s string) starlark.Value {
@@ -104,12 +129,10 @@ func textOrNone(s string) starlark.Value {
 }
 
 func (h *handle) Attr(name string) (starlark.Value, error) {
-	if name == "job_id" {
-		id, err := h.JobID(h.ctx)
-		return textOrNone(string(id)), err
-	}
-	if attr, ok := handleAttrs[name]; ok {
-		return attr(h, h.State()), nil
+	for _, a := range handleAttrs {
+		if a.Name == name {
+			return a.get(h, h.State())
+		}
 	}
 	if m, ok := h.methods[name]; ok {
 		return m, nil
@@ -118,9 +141,9 @@ func (h *handle) Attr(name string) (starlark.Value, error) {
 }
 
 func (h *handle) AttrNames() []string {
-	names := append(h.methods.Keys(), "job_id")
-	for name := range handleAttrs {
-		names = append(names, name)
+	names := h.methods.Keys()
+	for _, a := range handleAttrs {
+		names = append(names, a.Name)
 	}
 	slices.Sort(names)
 	return names
@@ -246,12 +269,27 @@ func (it *tableIterator) Next(p *starlark.Value) bool {
 
 func (it *tableIterator) Done() {}
 
+// A rowAttr is an attribute of a measurement.
+type rowAttr struct {
+	Attr
+	get func(runtime.Record) starlark.Value
+}
+
+var rowAttrs = []rowAttr{
+	{Attr{"source", "str", "the job that it is of"}, func(r runtime.Record) starlark.Value { return starlark.String(r.Source) }},
+	{Attr{"metric", "str", "what was measured"}, func(r runtime.Record) starlark.Value { return starlark.String(r.Metric) }},
+	{Attr{"value", "float", "how much"}, func(r runtime.Record) starlark.Value { return starlark.Float(r.Value) }},
+	{Attr{"unit", "str", "of the value"}, func(r runtime.Record) starlark.Value { return starlark.String(r.Unit) }},
+	{Attr{"labels", "dict", "of the job, and of the row"}, func(r runtime.Record) starlark.Value { return texts(r.Labels) }},
+}
+
 // row is a measurement as recipes see it.
 func row(r runtime.Record) starlark.Value {
-	s := &structValue{starlarkstruct.FromStringDict(starlark.String("Measurement"), starlark.StringDict{
-		"source": starlark.String(r.Source), "metric": starlark.String(r.Metric), "value": starlark.Float(r.Value),
-		"unit": starlark.String(r.Unit), "labels": texts(r.Labels),
-	})}
+	fields := make(starlark.StringDict, len(rowAttrs))
+	for _, a := range rowAttrs {
+		fields[a.Name] = a.get(r)
+	}
+	s := &structValue{starlarkstruct.FromStringDict(starlark.String("Measurement"), fields)}
 	s.Freeze()
 	return s
 }

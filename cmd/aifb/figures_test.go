@@ -3,12 +3,14 @@ package main
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
 	"slices"
 	"strconv"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -107,6 +109,45 @@ func firstOutput(b *testing.B, home string, args ...string) time.Duration {
 		b.Fatal(err)
 	}
 	return first
+}
+
+// checkBlock is ten lines of a recipe.
+const checkBlock = `    db = redis(image = image, partition = "cpu", time = "30m")
+    wait_running(db)
+    c = client(
+        db,
+        command = "redis-benchmark -h $SERVICE_HOSTNAME -p $SERVICE_PORT -n %d --csv" % requests,
+        metrics = metric.csv(),
+        labels = {"requests": requests},
+    )
+    wait_done(c)
+    print(c.metric("rps"))
+`
+
+// checkRecipe writes a recipe of so many times ten lines and some.
+func checkRecipe(b *testing.B, name string, blocks int) string {
+	text := "load(\"@aifb//redis.star\", \"redis\")\n\ndef main(image = \"docker://redis:7\", requests = 1000):\n" + strings.Repeat(checkBlock, blocks)
+	if err := os.WriteFile(name, []byte(text), 0o644); err != nil {
+		b.Fatal(err)
+	}
+	return name
+}
+
+func BenchmarkFigureCheck1000Lines(b *testing.B) {
+	home := b.TempDir()
+	report(b, home, "check", checkRecipe(b, filepath.Join(home, "r.star"), 100))
+}
+
+func BenchmarkFigureCheck200Recipes(b *testing.B) {
+	home := b.TempDir()
+	dir := filepath.Join(home, "recipes")
+	if err := os.Mkdir(dir, 0o755); err != nil {
+		b.Fatal(err)
+	}
+	for i := range 200 {
+		checkRecipe(b, filepath.Join(dir, fmt.Sprintf("r%d.star", i)), 5)
+	}
+	report(b, home, "check", dir)
 }
 
 func BenchmarkFigureBinarySize(b *testing.B) {
