@@ -60,7 +60,7 @@ func (r *Recipe) Doc() string {
 	return doc
 }
 
-// Params are the parameters of main, which the command line gives as name=value.
+// Params are the parameters of main. See [Given] for who gives them.
 func (r *Recipe) Params() []Param {
 	var params []Param
 	for _, p := range r.params {
@@ -78,13 +78,6 @@ func (r *Recipe) SHA256() string {
 // Target is the target that a recipe in YAML names, or "".
 func (r *Recipe) Target() string { return r.file.target }
 
-// Check returns the values that main's parameters would have, as the command line writes them. Its error has
-// FaultUsage, and is all that is wrong with what is given. A default that is not known before the recipe runs is left
-// out.
-func (r *Recipe) Check(given []string) (map[string]string, error) {
-	return r.checkParams(given)
-}
-
 // An Env is what a recipe has of the process that runs it.
 type Env struct {
 	Stdout io.Writer    // for print and help
@@ -96,7 +89,7 @@ type Env struct {
 // Its error is a *SourceError, if it happened in the recipe, and keeps the types of the errors below. When ctx ends so
 // does the recipe, with context.Cause(ctx). After exit(code) it is an *Exit, or nil if the code is 0.
 func (r *Recipe) Exec(ctx context.Context, session *runtime.Session, env Env, given []string) error {
-	if _, err := r.checkParams(given); err != nil {
+	if _, err := r.Resolve(Given{Args: given}); err != nil {
 		return err
 	}
 	run := newRun(session, env, r.loader)

@@ -32,7 +32,7 @@ type yamlRecipe struct {
 //
 // Scalars are taken as they are written: 10:00:00 is ten hours, no is "no", 1.10 is "1.10".
 func parseYAML(name string, src []byte) (*yamlRecipe, error) {
-	p := &yamlParser{file: name}
+	p := &yamlParser{file: name, what: "recipe", rootHint: "it has service: and client:"}
 	recipe := &yamlRecipe{}
 	if root := p.parse(src); root != nil && p.check(root, map[*yaml.Node]bool{}) {
 		recipe.File = &syntax.File{Path: name, Options: &syntax.FileOptions{}}
