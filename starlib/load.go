@@ -268,7 +268,7 @@ func (l *loader) loadHint(id fileID, err error) string {
 func (l *loader) parse(id fileID, text []byte) (*file, []*SourceError) {
 	f := &file{name: l.name(id), text: text}
 	l.files[id] = f
-	if err := f.parse(); err != nil {
+	if err := f.parse(l.library); err != nil {
 		f.broken = true
 		return nil, l.compileErrors(f, err)
 	}
@@ -289,13 +289,18 @@ func (l *loader) parse(id fileID, text []byte) (*file, []*SourceError) {
 	return f, errs
 }
 
+func (f *file) isYAML() bool {
+	ext := filepath.Ext(f.name)
+	return ext == ".yaml" || ext == ".yml"
+}
+
 // parse turns the text into statements.
-func (f *file) parse() (err error) {
-	if ext := filepath.Ext(f.name); ext != ".yaml" && ext != ".yml" {
+func (f *file) parse(library fs.FS) (err error) {
+	if !f.isYAML() {
 		f.syntax, err = dialect().Parse(f.name, f.text, 0)
 		return err
 	}
-	y, err := parseYAML(f.name, f.text)
+	y, err := parseYAML(f.name, f.text, library)
 	if err != nil {
 		return err
 	}

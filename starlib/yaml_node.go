@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"iter"
 	"regexp"
 	"slices"
@@ -33,6 +34,11 @@ type yamlParser struct {
 	what     string // it is
 	rootHint string // what its map has
 	lines    int    // of the file
+	library  fs.FS
+	entries  []libraryEntry // of the library, once they were asked for
+	types    []yamlType     // that were named
+	params   []yamlParam
+	doc      string // what the comment at the head of the file says
 	faults   []yamlFault
 	hidden   int // faults beyond yamlMaxFaults
 	warnings []string
@@ -147,6 +153,10 @@ func (p *yamlParser) parse(src []byte) *yaml.Node {
 		return nil
 	}
 	root := doc.Content[0]
+	p.doc = uncomment(doc.HeadComment)
+	if len(root.Content) > 0 && p.doc == "" {
+		p.doc = uncomment(root.Content[0].HeadComment)
+	}
 	if root.Kind != yaml.MappingNode {
 		p.errorf(root, p.rootHint, "a %s must be a map, not %s", p.what, yamlDescribe(root))
 		return nil
