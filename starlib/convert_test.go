@@ -146,7 +146,7 @@ func TestLibrary(t *testing.T) {
 				t.Errorf("%d jobs, printed %q:\n%s", len(jobs), printed, script)
 			}
 			for _, p := range e.params {
-				if p.Name != "service" && p.Doc == "" && !strings.HasSuffix(e.name, "_smoke") {
+				if p.Name != "service" && p.Doc == "" {
 					t.Errorf("%s has no doc", p.Name)
 				}
 			}
@@ -163,7 +163,7 @@ func TestMissingMetrics(t *testing.T) {
 	dir := write(t, map[string]string{"r.star": `load("@aifb//yaml.star", "warn_missing")
 record("latency_p50", 1)
 record("rps", 2)
-warn_missing(["latency", "throughput", "tps", "lat"])
+warn_missing(["latency", "p50_latency", "throughput", "tps", "lat"])
 `})
 	_, printed := simulate(t, filepath.Join(dir, "r.star"), yamlLibrary, "")
 	want := "warning: benchmarks.metrics: tps was not measured; there is latency_p50, rps\n" +

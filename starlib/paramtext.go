@@ -6,6 +6,7 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"unicode/utf8"
 
 	"go.starlark.net/starlark"
 	"go.starlark.net/syntax"
@@ -18,6 +19,9 @@ import (
 
 // parseParam reads a value that is of the type of the default.
 func parseParam(text string, def starlark.Value) (starlark.Value, error) {
+	if !utf8.ValidString(text) {
+		return nil, wrongParam(text, "UTF-8", "")
+	}
 	if elem, ok := element(def); ok {
 		return parseList(text, elem)
 	}
@@ -146,7 +150,7 @@ func unbracket(text, brackets string) string {
 	if len(text) < 2 || text[0] != brackets[0] || text[len(text)-1] != brackets[1] {
 		return text
 	}
-	if parts, err := splitParam(text[1:len(text)-1], 0, -1); err != nil || len(parts) > 1 {
+	if _, err := splitParam(text[1:len(text)-1], ',', 1); err != nil {
 		return text // [a],[b]
 	}
 	return strings.TrimSpace(text[1 : len(text)-1])
@@ -211,7 +215,7 @@ func showParam(v starlark.Value) string {
 }
 
 // plainElement is a string that needs no quotes in a list.
-var plainElement = regexp.MustCompile(`^[^\s,:"'\[\]{}()]([^\pC,:"'\[\]{}()]*[^\s\pC,:"'\[\]{}()])?(://[^\s\pC,"'\[\]{}()]*)?$`)
+var plainElement = regexp.MustCompile(`^[^\s\pC,:"'\[\]{}()]([^\pC,:"'\[\]{}()]*[^\s\pC,:"'\[\]{}()])?(://[^\s\pC,"'\[\]{}()]*)?$`)
 
 func showElement(v starlark.Value) string {
 	var parts []string

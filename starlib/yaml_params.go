@@ -65,11 +65,13 @@ func yamlComment(f yamlField) string {
 	return ""
 }
 
-// uncomment takes the # off the lines of a comment.
+// uncomment takes the # off the lines of a comment, and leaves out rules.
 func uncomment(comment string) string {
 	var lines []string
 	for line := range strings.Lines(comment) {
-		lines = append(lines, strings.TrimSpace(strings.TrimLeft(strings.TrimSpace(line), "#")))
+		if line = strings.TrimSpace(strings.TrimLeft(strings.TrimSpace(line), "#")); line == "" || strings.Trim(line, "=-*") != "" {
+			lines = append(lines, line)
+		}
 	}
 	return strings.TrimSpace(strings.Join(lines, "\n"))
 }
@@ -245,6 +247,8 @@ func (p *yamlParser) settings(f yamlField, entry *libraryEntry, given map[string
 	for _, f := range p.fields(f.value) {
 		name := f.key.Value
 		switch {
+		case !slices.Contains(names, name) && needless(name) != "":
+			p.warnf(f.key, "settings: %s has no effect: %s", name, needless(name))
 		case !slices.Contains(names, name):
 			p.errorf(f.key, paramHint(name, names), "settings: %s has no %s", entry.name, yamlShort(name))
 		case given[name] != "":
@@ -256,6 +260,21 @@ func (p *yamlParser) settings(f yamlField, entry *libraryEntry, given map[string
 		}
 	}
 	return args
+}
+
+// needless says why nothing here needs a setting that the seed's recipes have; "" if that is not so.
+func needless(setting string) string {
+	switch setting {
+	case "warmup_delay", "warmup_seconds", "max_retries":
+		return "clients start once the service answers"
+	case "host":
+		return "a service listens on all addresses of its node"
+	case "key_size_bytes":
+		return "redis-benchmark makes the keys"
+	case "POSTGRES_PASSWORD":
+		return "auth says who may connect; with trust, everybody"
+	}
+	return ""
 }
 
 var (

@@ -394,14 +394,25 @@ func FuzzYAML(f *testing.F) {
 	for _, name := range names {
 		f.Add(yamlFile(f, name))
 	}
-	for _, src := range []string{"service: &a {<<: *a}", "a: !!python/object:x y", "? [a]\n: b", "--- >\n x\n---\n- |\n y", "%YAML 1.1\n---\n&a *a : b"} {
+	for _, src := range []string{"service: &a {<<: *a}", "a: !!python/object:x y", "? [a]\n: b", "--- >\n x\n---\n- |\n y", "%YAML 1.1\n---\n&a *a : b",
+		"# \"\"\"\\\nparams: {a: [-1, {b: .5}], c: 0x1f} # \\\"\nservice: {type: redis, settings: {args: ['${{ a }}%', y]}, port: '${{c}}${{c}}'}",
+		"client: {command: '${{ n'}\nbenchmarks: {client_delay: 1e-3, metrics: a}",
+		"\ufeffparams: {clients: &n 010, clients_: *n}\r\nclient: {command: \"\\0\", type: pgbench}"} {
 		f.Add([]byte(src))
 	}
 	f.Fuzz(func(t *testing.T, src []byte) {
 		recipe, err := parseYAML("r.yaml", src, yamlLibrary)
 		if err == nil {
+			text := yamlText(recipe.File.Stmts)
 			if err := yamlRun(recipe.File, ""); err != nil {
 				t.Error(err)
+			}
+			again, err := dialect().Parse("r.star", text, 0)
+			if err != nil {
+				t.Fatalf("%v, in\n%s", err, text)
+			}
+			if yamlText(again.Stmts) != text {
+				t.Errorf("the text reads back as:\n%s", yamlText(again.Stmts))
 			}
 			return
 		}
