@@ -66,8 +66,8 @@ func (r *Recipe) runnable() error {
 		case *syntax.DefStmt:
 			names = append(names, s.Name.Name)
 		case *syntax.LoadStmt:
-		case *syntax.ExprStmt:
-			if _, ok := s.X.(*syntax.Literal); !ok { // a docstring
+		case *syntax.ExprStmt, *syntax.AssignStmt:
+			if calls(s) {
 				return nil
 			}
 		default:
@@ -84,6 +84,16 @@ func (r *Recipe) runnable() error {
 		hint = fmt.Sprintf("it is for recipes: load(%q, %q)", r.file.name, names[0])
 	}
 	return runtime.Faultf(runtime.FaultRecipe, hint, "%s does nothing: it only defines %s", r.file.name, strings.Join(names, ", "))
+}
+
+// calls reports whether a statement calls anything.
+func calls(stmt syntax.Stmt) (found bool) {
+	syntax.Walk(stmt, func(n syntax.Node) bool {
+		_, ok := n.(*syntax.CallExpr)
+		found = found || ok
+		return !found
+	})
+	return found
 }
 
 // A resolution is a Resolve under way.

@@ -102,7 +102,7 @@ func printExpr(e syntax.Expr, indent int) string {
 		}
 	case *syntax.Comprehension:
 		in := "\n" + strings.Repeat(" ", indent+4)
-		return "[" + in + printExpr(e.Body.(syntax.Expr), indent+4) + in + clauses(e) + "\n" + strings.Repeat(" ", indent) + "]"
+		return "[" + in + printExpr(e.Body, indent+4) + in + clauses(e) + "\n" + strings.Repeat(" ", indent) + "]"
 	}
 	return text
 }
@@ -131,7 +131,7 @@ func flat(e syntax.Expr) string {
 	case *syntax.CallExpr:
 		return flat(e.Fn) + oneLine("(", e.Args, ")")
 	case *syntax.Comprehension:
-		return "[" + flat(e.Body.(syntax.Expr)) + " " + clauses(e) + "]"
+		return "[" + flat(e.Body) + " " + clauses(e) + "]"
 	}
 	panic(fmt.Sprintf("starlib: no way to print a %T", e))
 }
