@@ -23,6 +23,9 @@ import (
 // libraryPrefix is before the names of the library's files.
 const libraryPrefix = "@aifb//"
 
+// stdin is the recipe that is read from there. What it loads is relative to the current directory.
+const stdin = "/dev/stdin"
+
 // A loader reads files, each once. What a file loads is relative to it; "//x" is relative to the root of the project, and
 // nothing outside of that can be loaded; "@aifb//x" is of the library.
 //
@@ -57,6 +60,9 @@ type file struct {
 // newLoader returns the loader for the recipe of that name, and which file that is.
 func newLoader(name string, library fs.FS) (*loader, fileID) {
 	l := &loader{dir: filepath.Dir(name), library: library, known: predeclared().Has, files: make(map[fileID]*file)}
+	if name == stdin {
+		l.dir = "."
+	}
 	if p, ok := strings.CutPrefix(name, libraryPrefix); ok {
 		l.dir = "."
 		l.root, l.below = projectRoot(l.dir)
