@@ -393,7 +393,7 @@ func (p *yamlParser) serviceArgument(j *yamlJob, measured []*yamlJob) []syntax.E
 
 func (p *yamlParser) stringValue(f yamlField) syntax.Expr {
 	if s, ok := p.text(f); ok {
-		return p.textExpr(f.value, s)
+		return p.stringExpr(f.value, s)
 	}
 	return nil
 }
@@ -405,7 +405,7 @@ func (p *yamlParser) imageValue(f yamlField) syntax.Expr {
 		return nil
 	}
 	if whole(s) {
-		return p.textExpr(f.value, s)
+		return p.stringExpr(f.value, s)
 	}
 	if !strings.Contains(s, "://") && !strings.HasPrefix(s, "/") && !strings.HasPrefix(s, "~/") {
 		if strings.HasPrefix(s, ".") || strings.HasSuffix(s, ".sif") {
@@ -425,7 +425,11 @@ func (p *yamlParser) timeValue(f yamlField) syntax.Expr {
 		return nil
 	}
 	if refers(s) {
-		return p.textExpr(f.value, s)
+		e := p.stringExpr(f.value, s)
+		if call, ok := e.(*syntax.CallExpr); ok && p.typeOf(call.Args[0]) == "int" {
+			return p.binary(f.value, call, syntax.PLUS, p.str(f.value, "m"))
+		}
+		return e
 	}
 	if yamlWholeNumber.MatchString(s) {
 		s += "m"
@@ -448,7 +452,7 @@ func (p *yamlParser) memoryValue(f yamlField) syntax.Expr {
 		return nil
 	}
 	if refers(s) {
-		return p.textExpr(f.value, s)
+		return p.stringExpr(f.value, s)
 	}
 	b, err := runtime.ParseBytes(s)
 	switch {
@@ -465,16 +469,25 @@ func (p *yamlParser) memoryValue(f yamlField) syntax.Expr {
 // listValue takes a single string for a list of one.
 func (p *yamlParser) listValue(f yamlField) syntax.Expr {
 	if f.value.Kind == yaml.ScalarNode && whole(f.value.Value) {
-		return p.textExpr(f.value, f.value.Value) // a list, or one string
+		return p.listExpr(f.value)
 	}
 	list := &syntax.ListExpr{Lbrack: p.at(f.value), Rbrack: p.at(f.value)}
 	for _, n := range p.texts(f) {
-		list.List = append(list.List, p.textExpr(n, n.Value))
+		list.List = append(list.List, p.stringExpr(n, n.Value))
 	}
 	if len(list.List) == 0 {
 		return nil
 	}
 	return list
+}
+
+// listExpr is a parameter that is a list, or the only element of one.
+func (p *yamlParser) listExpr(at *yaml.Node) syntax.Expr {
+	e := p.textExpr(at, at.Value)
+	if t := p.typeOf(e); e == nil || t == "list" || t == "NoneType" {
+		return e
+	}
+	return &syntax.ListExpr{Lbrack: p.at(at), List: []syntax.Expr{p.stringExpr(at, at.Value)}, Rbrack: p.at(at)}
 }
 
 func (p *yamlParser) envValue(f yamlField) syntax.Expr {
@@ -493,7 +506,7 @@ func (p *yamlParser) envValue(f yamlField) syntax.Expr {
 		case yamlIsNull(v.value):
 			p.errorf(v.key, `write "" for an empty one`, "%s: %s has no value", f.key.Value, yamlShort(v.key.Value))
 		default:
-			key, value := p.str(v.key, v.key.Value), p.textExpr(v.value, v.value.Value)
+			key, value := p.str(v.key, v.key.Value), p.stringExpr(v.value, v.value.Value)
 			dict.List = append(dict.List, &syntax.DictEntry{Key: key, Colon: p.at(v.key), Value: value})
 		}
 	}
@@ -510,7 +523,11 @@ func yamlNumber(least, most int64) func(*yamlParser, yamlField) syntax.Expr {
 			return nil
 		}
 		if refers(s) {
-			return p.textExpr(f.value, s)
+			e := p.textExpr(f.value, s)
+			if e != nil && p.typeOf(e) != "int" {
+				p.errorf(f.value, "it takes a ${{ NAME }} alone, whose default is one", "%s must be a whole number", f.key.Value)
+			}
+			return e
 		}
 		n, err := strconv.ParseInt(s, 10, 64)
 		switch {

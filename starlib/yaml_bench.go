@@ -45,7 +45,11 @@ func (p *yamlParser) clientDelay(f yamlField) syntax.Expr {
 		return nil
 	}
 	if refers(s) {
-		return p.textExpr(f.value, s)
+		e := p.textExpr(f.value, s)
+		if t := p.typeOf(e); e != nil && t != "int" && t != "float" {
+			p.errorf(f.value, "it takes a ${{ NAME }} alone, whose default is one", "client_delay must be a number of seconds")
+		}
+		return e
 	}
 	switch n, err := strconv.ParseFloat(s, 64); {
 	case err != nil || !(n >= 0 && n <= 24*3600):

@@ -50,7 +50,7 @@ func (p *yamlParser) mainParams(top yamlMap) (params []yamlParam) {
 }
 
 // yamlWords are the names that the calls which a file means are made of.
-var yamlWords = []string{"main", "service", "client", "wait_running", "wait_done", "print", "measurements", "range",
+var yamlWords = []string{"main", "service", "client", "wait_running", "wait_done", "print", "measurements", "range", "str",
 	"True", "False", "None", yamlMissing}
 
 var yamlName = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
@@ -168,6 +168,29 @@ func (p *yamlParser) textExpr(at *yaml.Node, s string) syntax.Expr {
 	}
 	return p.binary(at, p.str(at, format), syntax.PERCENT,
 		&syntax.ParenExpr{Lparen: p.at(at), X: &syntax.TupleExpr{Lparen: p.at(at), List: values, Rparen: p.at(at)}, Rparen: p.at(at)})
+}
+
+// stringExpr is textExpr where nothing but a string will do.
+func (p *yamlParser) stringExpr(at *yaml.Node, s string) syntax.Expr {
+	e := p.textExpr(at, s)
+	switch p.typeOf(e) {
+	case "int", "float", "bool":
+		return p.call(at, "str", e)
+	}
+	return e
+}
+
+// typeOf is the type of the default of the parameter that an expression is; "" if it is none.
+func (p *yamlParser) typeOf(e syntax.Expr) string {
+	id, ok := e.(*syntax.Ident)
+	if !ok {
+		return ""
+	}
+	i := slices.IndexFunc(p.params, func(param yamlParam) bool { return param.name == id.Name })
+	if v, ok := literal(p.params[i].value); ok {
+		return typeOf(v)
+	}
+	return ""
 }
 
 // refer is the parameter of that name.

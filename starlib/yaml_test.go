@@ -278,6 +278,11 @@ func TestYAMLErrors(t *testing.T) {
 			"1:20: ${{ n }}: there is no such parameter (declare it: params: {NAME: default})"}},
 		"open reference": {"params: {n: 1}\nservice: {command: '${{ n }'}\n", []string{
 			"2:20: a ${{ has no }} (it is ${{ NAME }}, and NAME is one of params)"}},
+		"type of a reference": {"params: {n: x, m: 1}\nservice: {command: x, num_gpus: '${{ n }}', port: '8${{ m }}'}\n" +
+			"client: {command: x}\nbenchmarks: {client_delay: '${{ n }}'}\n", []string{
+			"2:33: num_gpus must be a whole number (it takes a ${{ NAME }} alone, whose default is one)",
+			"2:51: port must be a whole number (it takes a ${{ NAME }} alone, whose default is one)",
+			"4:28: client_delay must be a number of seconds (it takes a ${{ NAME }} alone, whose default is one)"}},
 		"expression": {"params: {n: 1}\nservice: {command: '${{ n * 2 }}'}\n", []string{
 			`2:20: ${{ "n * 2" }}: there is no such parameter (it has n)`}},
 		"nothing to do": {"service: {name: x}\n", []string{"1:1: a service needs a command, an image or a type"}},
