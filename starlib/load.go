@@ -237,7 +237,8 @@ func (l *loader) resolve(from fileID, module string) (fileID, error) {
 	}
 	switch {
 	case path.IsAbs(module) && !strings.HasPrefix(module, "//") || !fs.ValidPath(id.path):
-		return id, &runtime.Error{Hint: l.rootHint(id), Err: fmt.Errorf("load %s: it is not below the root of the project, or of the library", module)}
+		err := fmt.Errorf("load %s: it is not below the root of the project, or of the library", module)
+		return id, &runtime.Error{Hint: l.rootHint(id), Err: err}
 	case path.Ext(id.path) != ".star":
 		return id, fmt.Errorf("load %s: not a .star file", module)
 	}

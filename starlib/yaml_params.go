@@ -69,7 +69,8 @@ func yamlComment(f yamlField) string {
 func uncomment(comment string) string {
 	var lines []string
 	for line := range strings.Lines(comment) {
-		if line = strings.TrimSpace(strings.TrimLeft(strings.TrimSpace(line), "#")); line == "" || strings.Trim(line, "=-*") != "" {
+		line = strings.TrimSpace(strings.TrimLeft(strings.TrimSpace(line), "#"))
+		if line == "" || strings.Trim(line, "=-*") != "" {
 			lines = append(lines, line)
 		}
 	}
@@ -166,8 +167,8 @@ func (p *yamlParser) textExpr(at *yaml.Node, s string) syntax.Expr {
 	case len(values) == 1:
 		return p.binary(at, p.str(at, format), syntax.PERCENT, values[0])
 	}
-	return p.binary(at, p.str(at, format), syntax.PERCENT,
-		&syntax.ParenExpr{Lparen: p.at(at), X: &syntax.TupleExpr{Lparen: p.at(at), List: values, Rparen: p.at(at)}, Rparen: p.at(at)})
+	tuple := &syntax.TupleExpr{Lparen: p.at(at), List: values, Rparen: p.at(at)}
+	return p.binary(at, p.str(at, format), syntax.PERCENT, &syntax.ParenExpr{Lparen: p.at(at), X: tuple, Rparen: p.at(at)})
 }
 
 // stringExpr is textExpr where nothing but a string will do.
@@ -327,7 +328,8 @@ func (p *yamlParser) typed(n *yaml.Node) syntax.Expr {
 		dict := &syntax.DictExpr{Lbrace: at, Rbrace: at}
 		for _, f := range p.fields(n) {
 			v := p.typed(f.value)
-			dict.List, good = append(dict.List, &syntax.DictEntry{Key: p.str(f.key, f.key.Value), Colon: at, Value: v}), good && v != nil
+			dict.List = append(dict.List, &syntax.DictEntry{Key: p.str(f.key, f.key.Value), Colon: at, Value: v})
+			good = good && v != nil
 		}
 		if good {
 			return dict
