@@ -47,9 +47,10 @@ const (
 type RunStart struct {
 	Recipe  string            `json:"recipe"`           // as the user named it
 	Dir     string            `json:"dir,omitempty"`    // where aifb was started: names of files are relative to it
-	Args    []string          `json:"args,omitempty"`   // the recipe's parameters as given, name=value
+	Args    []string          `json:"args,omitempty"`   // the recipe's parameters that are not the defaults, name=value
 	SHA256  string            `json:"sha256,omitempty"` // of the recipe's text
 	Params  map[string]string `json:"params,omitempty"`
+	Sources map[string]string `json:"sources,omitempty"` // where those of Args are from, by name: "params.yaml:3"
 	Target  string            `json:"target"`
 	Version string            `json:"version"` // of aifb
 }

@@ -252,15 +252,13 @@ func (c *checker) analyze(r *reading, f *file) *analysis {
 
 // load is the analysis of the file that a statement loads, or nil.
 func (a *analysis) load(stmt *syntax.LoadStmt) *analysis {
-	id, err := resolveModule(a.reading.loader.fileID(a.file.name), stmt.ModuleName())
+	l := a.reading.loader
+	id, err := l.resolve(l.fileID(a.file.name), stmt.ModuleName())
 	if err != nil {
 		return nil
 	}
-	return a.analyze(a.reading, a.reading.loader.files[id])
+	return a.analyze(a.reading, l.files[id])
 }
-
-// isYAML reports whether the statements of a file are made of YAML, and so not as the user wrote them.
-func isYAML(name string) bool { return filepath.Ext(name) == ".yaml" || filepath.Ext(name) == ".yml" }
 
 // run reports all findings of the file.
 func (a *analysis) run() {
@@ -305,7 +303,7 @@ func (r *reporter) span(start, end syntax.Position, fn, hint, format string, arg
 		return
 	}
 	frame := r.reading.loader.frame(start, fn)
-	if end.Line == start.Line && !isYAML(r.file.name) {
+	if end.Line == start.Line && !r.file.isYAML() {
 		frame.Pos, frame.Width = start, max(int(end.Col-start.Col), 1)
 	}
 	err := recipeError(hint, fmt.Errorf(format, args...))

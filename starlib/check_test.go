@@ -66,7 +66,7 @@ func TestLints(t *testing.T) {
 				"#def f(a): pass\ndef main(): f(1, 2)",
 				"#def f(*, a): pass\ndef main(): f()",
 				"#def f(**kw): return service(\"s\", **kw)\ndef main(): stop(f(tme = \"3m\"))",
-				"#load(\"@aifb//redis.star\", \"redis\")\ndef main(): stop(redis())",
+				"#load(\"@aifb//redis.star\", \"redis\")\ndef main(): stop(redis(prot = 1))",
 			},
 			good: []string{
 				`a = {}; a["port"] = 80; stop(service(**a))`, `a = ["s"]; stop(service(*a))`, `p = [80][0]; stop(service("s", port = p))`,
@@ -236,9 +236,9 @@ func TestCheckAll(t *testing.T) {
 		{"a function of another file", map[string]string{"r.star": "load(\"lib.star\", \"f\")\nf(2)\n", "lib.star": "def f(a, b):\n    print(a, b)\n"},
 			[]string{"r.star"}, []string{"2:1 call: f: b is missing"}},
 		{"YAML", map[string]string{"r.yaml": "service:\n  name: web\n  command: x\n  port: 0\n  settings: {a: b}\nclient:\n  command: y\n  time_limit: 01:00:00\n"}, []string{"r.yaml"},
-			[]string{"5:3 yaml: settings has no effect without the shorthands of type, which are not supported yet"}},
+			[]string{"5:3 yaml: settings has no effect: it is for what type starts, and here command does"}},
 		{"YAML of the wrong form", map[string]string{"r.yaml": "service:\n  comand: x\n"}, []string{"r.yaml"},
-			[]string{"1:1 syntax: a service needs a command or an image", "2:3 syntax: unknown key comand"}},
+			[]string{"1:1 syntax: a service needs a command, an image or a type", "2:3 syntax: unknown key comand"}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()

@@ -102,7 +102,7 @@ func (l *loader) compileErrors(f *file, err error) (errs []*SourceError) {
 	default:
 		if e := (syntax.Error{}); errors.As(err, &e) {
 			pos, hint := e.Pos, runtime.HintOf(err)
-			if !f.yaml() {
+			if !f.isYAML() {
 				pos = f.token(e)
 				hint = cmp.Or(lineHabits(f.line(pos.Line)), habits(e.Msg))
 			}

@@ -95,7 +95,7 @@ func (l *loader) frame(pos syntax.Position, fn string) Frame {
 		f.mean(file, start, end)
 		return f
 	}
-	if file.yaml() {
+	if file.isYAML() {
 		f.mean(file, pos, file.scalar(pos))
 		return f
 	}
@@ -144,7 +144,7 @@ func (f *file) meant(pos syntax.Position) (start, end syntax.Position, ok bool) 
 		case *syntax.CallExpr:
 			if n.Lparen == pos {
 				start, end = callee(n.Fn)
-				ok = end.Line == pos.Line || f.yaml()
+				ok = end.Line == pos.Line || f.isYAML()
 			}
 		case *syntax.DotExpr:
 			if n.Dot == pos {
@@ -168,7 +168,7 @@ func (f *file) meant(pos syntax.Position) (start, end syntax.Position, ok bool) 
 			}
 		}
 	})
-	if ok && f.yaml() {
+	if ok && f.isYAML() {
 		end = f.scalar(start)
 	}
 	return start, end, ok
@@ -237,20 +237,24 @@ func (f *file) walk(visit func(syntax.Node)) {
 	})
 }
 
-// yaml reports whether the nodes of the file are those of YAML, where they begin, and not how long they are.
-func (f *file) yaml() bool {
-	return strings.HasSuffix(f.name, ".yaml") || strings.HasSuffix(f.name, ".yml")
-}
-
 // scalar returns the end of the key or the value of YAML that begins at a position.
 func (f *file) scalar(start syntax.Position) (end syntax.Position) {
 	line := []rune(f.line(start.Line))
-	rest := string(line[min(max(int(start.Col)-1, 0), len(line)):])
+	at := min(max(int(start.Col)-1, 0), len(line))
+	before, rest := string(line[:at]), string(line[at:])
 	n := len(rest)
-	if key := strings.Index(rest, ":"); key >= 0 && !strings.HasPrefix(rest, `"`) && (key+1 == len(rest) || rest[key+1] == ' ') {
+	quoted := strings.HasPrefix(rest, `"`) || strings.HasPrefix(rest, "'")
+	if key := strings.Index(rest, ":"); key >= 0 && !quoted && (key+1 == len(rest) || rest[key+1] == ' ') {
 		n = key
 	} else if comment := strings.Index(rest, " #"); comment >= 0 {
 		n = comment
+	}
+	if quoted {
+		if closing := strings.IndexByte(rest[1:], rest[0]); closing >= 0 {
+			n = closing + 2
+		}
+	} else if last := strings.IndexAny(rest[:n], ",]}"); last > 0 && strings.ContainsAny(before, "[{") {
+		n = last
 	}
 	end = start
 	end.Col += int32(len([]rune(strings.TrimRight(rest[:n], " \t\r"))))
@@ -279,7 +283,7 @@ func (l *loader) meant(frames []Frame, err error) []Frame {
 	}
 	frames = slices.Clone(frames)
 	start, end := node.Span()
-	if file.yaml() {
+	if file.isYAML() {
 		end = file.scalar(start)
 	}
 	frames[0].mean(file, start, end)

@@ -260,7 +260,7 @@ func (a *analysis) isLoadedName(id *syntax.Ident) bool {
 
 // checkDuplicates finds names that are given twice on one way through a function.
 func checkDuplicates(a *analysis, r *reporter) {
-	if isYAML(a.file.name) {
+	if a.file.isYAML() {
 		return
 	}
 	a.duplicates(r, a.file.syntax.Stmts, make(map[string]bool))

@@ -70,7 +70,7 @@ func (a *analysis) reached(from *syntax.DefStmt) map[*syntax.DefStmt]bool {
 }
 
 func checkUnusedNames(a *analysis, r *reporter) {
-	if isYAML(a.file.name) {
+	if a.file.isYAML() {
 		return
 	}
 	script := !a.isLoaded && a.file.findMain() == nil && a.actsAtTop()
@@ -199,7 +199,7 @@ func argLine(doc *syntax.Literal, name string) (start, end syntax.Position) {
 }
 
 func checkShadowed(a *analysis, r *reporter) {
-	if isYAML(a.file.name) {
+	if a.file.isYAML() {
 		return
 	}
 	for _, v := range a.order {

@@ -23,17 +23,24 @@ import (
 // libraryPrefix is before the names of the library's files.
 const libraryPrefix = "@aifb//"
 
-// A loader reads files, each once. What a recipe loads is relative to the file that loads it, "//x" is relative to the
-// directory of the recipe, and nothing outside of that directory can be loaded; "@aifb//x" is of the library.
+// stdin is the recipe that is read from there. What it loads is relative to the current directory.
+const stdin = "/dev/stdin"
+
+// A loader reads files, each once. What a file loads is relative to it; "//x" is relative to the root of the project, and
+// nothing outside of that can be loaded; "@aifb//x" is of the library.
+//
+// The root is the nearest directory with a .git at or above that of the recipe; if there is none, that of the recipe.
 type loader struct {
-	dir     string // of the recipe
+	dir     string // of the recipe, as the user named it
+	root    string // of the project
+	below   string // from root to dir, in slashes
 	library fs.FS
 	known   func(name string) bool // a name is predeclared
 	files   map[fileID]*file       // nil: it could not be read, which was reported
 	open    []fileID               // the files that are being read, each loaded by the one before
 }
 
-// A fileID is a file of the recipe's directory or of the library, with the path below it, in slashes.
+// A fileID is a file of the project or of the library, with the path below its root, in slashes.
 type fileID struct {
 	library bool
 	path    string
@@ -45,18 +52,44 @@ type file struct {
 	text     []byte
 	syntax   *syntax.File
 	program  *starlark.Program
+	broken   bool     // there are errors in it, or in what it loads
 	target   string   // of YAML
 	warnings []string // of YAML
 }
 
 // newLoader returns the loader for the recipe of that name, and which file that is.
 func newLoader(name string, library fs.FS) (*loader, fileID) {
-	id := fileID{path: filepath.Base(name)}
-	dir := filepath.Dir(name)
-	if p, ok := strings.CutPrefix(name, libraryPrefix); ok {
-		id, dir = fileID{true, path.Clean(p)}, "."
+	l := &loader{dir: filepath.Dir(name), library: library, known: predeclared().Has, files: make(map[fileID]*file)}
+	if name == stdin {
+		l.dir = "."
 	}
-	return &loader{dir: dir, library: library, known: predeclared().Has, files: make(map[fileID]*file)}, id
+	if p, ok := strings.CutPrefix(name, libraryPrefix); ok {
+		l.dir = "."
+		l.root, l.below = projectRoot(l.dir)
+		return l, fileID{true, path.Clean(p)}
+	}
+	l.root, l.below = projectRoot(l.dir)
+	return l, l.sibling(filepath.Base(name))
+}
+
+// projectRoot returns the root of the project that dir is in, and the path from there to dir.
+func projectRoot(dir string) (root, below string) {
+	abs, err := filepath.Abs(dir)
+	if err == nil {
+		abs, err = filepath.EvalSymlinks(abs)
+	}
+	if err != nil {
+		return dir, "." // that it does not exist is seen when the recipe is read
+	}
+	for at := abs; ; at = filepath.Dir(at) {
+		if _, err := os.Lstat(filepath.Join(at, ".git")); err == nil {
+			below, _ := filepath.Rel(at, abs)
+			return at, filepath.ToSlash(below)
+		}
+		if at == filepath.Dir(at) {
+			return dir, "."
+		}
+	}
 }
 
 // name is what positions call a file: the path under which the user finds it.
@@ -64,7 +97,11 @@ func (l *loader) name(id fileID) string {
 	if id.library {
 		return libraryPrefix + id.path
 	}
-	return filepath.Join(l.dir, filepath.FromSlash(id.path))
+	rel, err := filepath.Rel(filepath.FromSlash(l.below), filepath.FromSlash(id.path))
+	if err != nil {
+		return id.path
+	}
+	return filepath.Join(l.dir, rel)
 }
 
 // fileID is the file of that name. One that was not read, such as the REPL, is in the recipe's directory.
@@ -74,7 +111,15 @@ func (l *loader) fileID(name string) fileID {
 			return id
 		}
 	}
-	return fileID{}
+	return l.sibling("-")
+}
+
+// sibling is a file in the recipe's directory.
+func (l *loader) sibling(name string) fileID { return fileID{path: path.Join(l.below, name)} }
+
+// forget drops the files that could not be read, so that they are read again: they may be there by now.
+func (l *loader) forget() {
+	maps.DeleteFunc(l.files, func(_ fileID, f *file) bool { return f == nil || f.broken })
 }
 
 // readEntry reads the text of the recipe itself, which may be a link to anywhere.
@@ -109,7 +154,11 @@ func (l *loader) hint(name string) string {
 	if slices.Contains(names, name+".star") {
 		return "did you mean " + name + ".star?"
 	}
-	return runtime.DidYouMean(name, names)
+	hint := runtime.DidYouMean(name, names)
+	if hint == "" && strings.HasPrefix(name, libraryPrefix) {
+		hint = l.rootHint(fileID{library: true})
+	}
+	return hint
 }
 
 func (l *loader) libraryNames() (names []string) {
@@ -120,7 +169,7 @@ func (l *loader) libraryNames() (names []string) {
 	return names
 }
 
-// readText reads a file of the recipe's directory or of the library. No link leads out of either.
+// readText reads a file of the project or of the library. No link leads out of either.
 func (l *loader) readText(id fileID) ([]byte, error) {
 	if id.library {
 		if !fs.ValidPath(id.path) {
@@ -129,7 +178,7 @@ func (l *loader) readText(id fileID) ([]byte, error) {
 		text, err := fs.ReadFile(l.library, id.path)
 		return text, plainFileError(err)
 	}
-	f, err := os.OpenInRoot(l.dir, filepath.FromSlash(id.path))
+	f, err := os.OpenInRoot(l.root, filepath.FromSlash(id.path))
 	if err != nil {
 		return nil, plainFileError(err)
 	}
@@ -148,9 +197,9 @@ func plainFileError(err error) error {
 
 // load returns the file that one file loads as module.
 func (l *loader) load(from fileID, module string) (*file, []*SourceError) {
-	id, err := resolveModule(from, module)
+	id, err := l.resolve(from, module)
 	if err != nil {
-		return nil, []*SourceError{recipeError("", err)}
+		return nil, []*SourceError{recipeError(runtime.HintOf(err), err)}
 	}
 	if i := slices.Index(l.open, id); i >= 0 {
 		var chain []string
@@ -165,13 +214,16 @@ func (l *loader) load(from fileID, module string) (*file, []*SourceError) {
 	text, err := l.readText(id)
 	if err != nil {
 		l.files[id] = nil
-		return nil, []*SourceError{recipeError(l.loadHint(id), fmt.Errorf("load %s: %w", l.name(id), err))}
+		if l.name(id) != module {
+			err = fmt.Errorf("%s: %w", l.name(id), err)
+		}
+		return nil, []*SourceError{recipeError(l.loadHint(id, err), fmt.Errorf("load %s: %w", module, err))}
 	}
 	return l.parse(id, text)
 }
 
-// resolveModule says which file is meant by the module that a file loads.
-func resolveModule(from fileID, module string) (fileID, error) {
+// resolve says which file is meant by the module that a file loads.
+func (l *loader) resolve(from fileID, module string) (fileID, error) {
 	id := from
 	switch {
 	case strings.HasPrefix(module, libraryPrefix):
@@ -185,22 +237,36 @@ func resolveModule(from fileID, module string) (fileID, error) {
 	}
 	switch {
 	case path.IsAbs(module) && !strings.HasPrefix(module, "//") || !fs.ValidPath(id.path):
-		return id, fmt.Errorf("load %s: it is not below the directory of the recipe, or of the library", module)
+		err := fmt.Errorf("load %s: it is not below the root of the project, or of the library", module)
+		return id, &runtime.Error{Hint: l.rootHint(id), Err: err}
 	case path.Ext(id.path) != ".star":
 		return id, fmt.Errorf("load %s: not a .star file", module)
 	}
 	return id, nil
 }
 
-// loadHint says what might be meant by a file that cannot be loaded.
-func (l *loader) loadHint(id fileID) string {
+// rootHint says what the root is, below which files can be loaded.
+func (l *loader) rootHint(id fileID) string {
 	if id.library {
-		return runtime.DidYouMean(l.name(id), l.libraryNames())
+		return "the library has " + strings.Join(l.libraryNames(), ", ")
+	}
+	return "the root is " + l.root + ": the nearest directory with a .git, or else that of the recipe"
+}
+
+// loadHint says what might be meant by a file that is not there.
+func (l *loader) loadHint(id fileID, err error) string {
+	if !errors.Is(err, fs.ErrNotExist) {
+		return ""
+	}
+	if id.library {
+		return cmp.Or(runtime.DidYouMean(l.name(id), l.libraryNames()), l.rootHint(id))
 	}
 	var names []string
 	entries, _ := os.ReadDir(filepath.Dir(l.name(id)))
 	for _, e := range entries {
-		names = append(names, filepath.Join(filepath.Dir(l.name(id)), e.Name()))
+		if filepath.Ext(e.Name()) == ".star" {
+			names = append(names, filepath.Join(filepath.Dir(l.name(id)), e.Name()))
+		}
 	}
 	return runtime.DidYouMean(l.name(id), names)
 }
@@ -209,7 +275,8 @@ func (l *loader) loadHint(id fileID) string {
 func (l *loader) parse(id fileID, text []byte) (*file, []*SourceError) {
 	f := &file{name: l.name(id), text: text}
 	l.files[id] = f
-	if err := f.parse(); err != nil {
+	if err := f.parse(l.library); err != nil {
+		f.broken = true
 		return nil, l.compileErrors(f, err)
 	}
 	l.open = append(l.open, id)
@@ -226,16 +293,24 @@ func (l *loader) parse(id fileID, text []byte) (*file, []*SourceError) {
 		}
 	}
 	slices.SortStableFunc(errs, compareErrors)
+	f.broken = len(errs) > 0
 	return f, errs
 }
 
+// isYAML reports whether the statements of the file are made of YAML, and so not as the user wrote them: their nodes say where
+// they begin, and not how long they are.
+func (f *file) isYAML() bool {
+	ext := filepath.Ext(f.name)
+	return ext == ".yaml" || ext == ".yml"
+}
+
 // parse turns the text into statements.
-func (f *file) parse() (err error) {
-	if ext := filepath.Ext(f.name); ext != ".yaml" && ext != ".yml" {
+func (f *file) parse(library fs.FS) (err error) {
+	if !f.isYAML() {
 		f.syntax, err = dialect().Parse(f.name, f.text, 0)
 		return err
 	}
-	y, err := parseYAML(f.name, f.text)
+	y, err := parseYAML(f.name, f.text, library)
 	if err != nil {
 		return err
 	}

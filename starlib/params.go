@@ -1,10 +1,8 @@
 package starlib
 
 import (
-	"errors"
-	"fmt"
+	"math/big"
 	"regexp"
-	"strconv"
 	"strings"
 
 	"go.starlark.net/starlark"
@@ -47,6 +45,8 @@ func literal(e syntax.Expr) (starlark.Value, bool) {
 			return starlark.String(v), true
 		case int64:
 			return starlark.MakeInt64(v), true
+		case *big.Int:
+			return starlark.MakeBigInt(v), true
 		case float64:
 			return starlark.Float(v), true
 		}
@@ -64,8 +64,23 @@ func literal(e syntax.Expr) (starlark.Value, bool) {
 		return literals(e.List)
 	case *syntax.TupleExpr:
 		return literals(e.List)
+	case *syntax.DictExpr:
+		return literalDict(e)
 	}
 	return nil, false
+}
+
+func literalDict(e *syntax.DictExpr) (starlark.Value, bool) {
+	dict := starlark.NewDict(len(e.List))
+	for _, x := range e.List {
+		entry := x.(*syntax.DictEntry)
+		key, ok := literal(entry.Key)
+		value, ok2 := literal(entry.Value)
+		if !ok || !ok2 || dict.SetKey(key, value) != nil {
+			return nil, false
+		}
+	}
+	return dict, true
 }
 
 func literals(exprs []syntax.Expr) (starlark.Value, bool) {
@@ -90,7 +105,8 @@ func paramType(v starlark.Value) string {
 	return typeOf(v)
 }
 
-// element returns what the elements of a list are like. Those of an empty list are strings.
+// element returns what the elements of a list are like: the first of them, or a float if some of its numbers are. Those
+// of an empty list are strings.
 func element(v starlark.Value) (starlark.Value, bool) {
 	list, ok := v.(starlark.Indexable)
 	if _, isString := v.(starlark.String); !ok || isString {
@@ -99,65 +115,13 @@ func element(v starlark.Value) (starlark.Value, bool) {
 	if list.Len() == 0 {
 		return starlark.String(""), true
 	}
-	return list.Index(0), true
-}
-
-// showParam writes a value as the command line does.
-func showParam(v starlark.Value) string {
-	if list, ok := v.(starlark.Iterable); ok {
-		var elems []string
-		for e := range starlark.Elements(list) {
-			elems = append(elems, showParam(e))
-		}
-		return strings.Join(elems, ",")
-	}
-	if s, ok := starlark.AsString(v); ok {
-		return s
-	}
-	return v.String()
-}
-
-// checkParams checks name=value arguments against main, and returns the values of all parameters.
-func (r *Recipe) checkParams(given []string) (map[string]string, error) {
-	values := make(map[string]string)
-	var names []string
-	for _, p := range r.params {
-		names = append(names, p.Name)
-		if !p.Required && p.value != nil {
-			values[p.Name] = p.Default
+	first := list.Index(0)
+	for i := range list.Len() {
+		if f, ok := list.Index(i).(starlark.Float); ok && typeOf(first) == "int" {
+			return f, true
 		}
 	}
-	var errs []error
-	bad := func(hint, format string, args ...any) {
-		errs = append(errs, runtime.Faultf(runtime.FaultUsage, hint, format, args...))
-	}
-	seen := make(map[string]bool)
-	for _, arg := range given {
-		name, text, ok := strings.Cut(arg, "=")
-		p := r.param(name)
-		switch {
-		case !ok:
-			bad("parameters are given as name=value", "%q is no parameter", arg)
-			continue
-		case p == nil:
-			bad(paramHint(name, names), "%s has no parameter %q", r.file.name, name)
-			continue
-		case seen[name]:
-			bad("", "parameter %s is given twice", name)
-		}
-		seen[name], values[name] = true, text
-		if p.value != nil {
-			if _, err := parseParam(text, p.value); err != nil {
-				bad("", "parameter %s: %w", name, err)
-			}
-		}
-	}
-	for _, p := range r.params {
-		if p.Required && !seen[p.Name] {
-			bad("aifb exec "+r.file.name+" --help", "parameter %s is missing", p.Name)
-		}
-	}
-	return values, errors.Join(errs...)
+	return first, true
 }
 
 func (r *Recipe) param(name string) *mainParam {
@@ -169,58 +133,7 @@ func (r *Recipe) param(name string) *mainParam {
 	return nil
 }
 
-func paramHint(name string, names []string) string {
-	if hint := runtime.DidYouMean(name, names); hint != "" {
-		return hint
-	}
-	if len(names) == 0 {
-		return "it has none"
-	}
-	return "it has " + strings.Join(names, ", ")
-}
-
-// parseParam reads a value that is of the type of the default.
-func parseParam(text string, def starlark.Value) (starlark.Value, error) {
-	if elem, ok := element(def); ok {
-		var elems []starlark.Value
-		for part := range strings.SplitSeq(strings.Trim(text, "[]"), ",") {
-			if part = strings.TrimSpace(part); part == "" {
-				continue
-			}
-			v, err := parseParam(part, elem)
-			if err != nil {
-				return nil, err
-			}
-			elems = append(elems, v)
-		}
-		return starlark.NewList(elems), nil
-	}
-	switch def.(type) {
-	case starlark.Int:
-		n, err := strconv.ParseInt(text, 0, 64)
-		if err != nil {
-			return nil, fmt.Errorf("got %q, want int", text)
-		}
-		return starlark.MakeInt64(n), nil
-	case starlark.Float:
-		f, err := strconv.ParseFloat(text, 64)
-		if err != nil {
-			return nil, fmt.Errorf("got %q, want float", text)
-		}
-		return starlark.Float(f), nil
-	case starlark.Bool:
-		b, err := strconv.ParseBool(strings.ToLower(text))
-		if err != nil {
-			return nil, fmt.Errorf("got %q, want True or False", text)
-		}
-		return starlark.Bool(b), nil
-	case starlark.String, starlark.NoneType:
-		return starlark.String(text), nil
-	}
-	return nil, fmt.Errorf("a %s cannot be given on the command line", typeOf(def))
-}
-
-// mainArguments turns name=value arguments, which checkParams has seen, into keyword arguments.
+// mainArguments turns name=value arguments, which Resolve has seen, into keyword arguments.
 func mainArguments(main *starlark.Function, given []string) (kwargs []starlark.Tuple, err error) {
 	defaults := make(map[string]starlark.Value)
 	for i := range main.NumParams() {
@@ -233,7 +146,7 @@ func mainArguments(main *starlark.Function, given []string) (kwargs []starlark.T
 		name, text, _ := strings.Cut(arg, "=")
 		v, err := parseParam(text, defaults[name])
 		if err != nil {
-			return nil, runtime.Faultf(runtime.FaultUsage, "", "parameter %s: %w", name, err)
+			return nil, runtime.Faultf(runtime.FaultUsage, runtime.HintOf(err), "parameter %s: %w", name, err)
 		}
 		kwargs = append(kwargs, starlark.Tuple{starlark.String(name), v})
 	}

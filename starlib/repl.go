@@ -36,7 +36,7 @@ func NewREPL(session *runtime.Session, env Env, library fs.FS) *REPL {
 func (r *REPL) Eval(ctx context.Context, readline func() ([]byte, error)) error {
 	r.inputs++
 	f := &file{name: fmt.Sprintf("<input %d>", r.inputs)}
-	r.run.loader.files[fileID{path: f.name}] = f
+	r.run.loader.files[r.run.loader.sibling(f.name)] = f
 	ended := false
 	stmts, err := r.options().ParseCompoundStmt(f.name, func() ([]byte, error) {
 		line, err := readline()

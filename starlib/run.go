@@ -93,6 +93,7 @@ func (r *run) load(t *starlark.Thread, module string) (starlark.StringDict, erro
 	pos := t.CallFrame(0).Pos
 	f, errs := r.loader.load(r.loader.fileID(pos.Filename()), module)
 	if len(errs) > 0 {
+		r.loader.forget()
 		return nil, joinErrors(errs)
 	}
 	if globals, ok := r.modules[f]; ok {

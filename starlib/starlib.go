@@ -60,7 +60,7 @@ func (r *Recipe) Doc() string {
 	return doc
 }
 
-// Params are the parameters of main, which the command line gives as name=value.
+// Params are the parameters of main. See [Given] for who gives them.
 func (r *Recipe) Params() []Param {
 	var params []Param
 	for _, p := range r.params {
@@ -78,13 +78,6 @@ func (r *Recipe) SHA256() string {
 // Target is the target that a recipe in YAML names, or "".
 func (r *Recipe) Target() string { return r.file.target }
 
-// Check returns the values that main's parameters would have, as the command line writes them. Its error has
-// FaultUsage, and is all that is wrong with what is given. A default that is not known before the recipe runs is left
-// out.
-func (r *Recipe) Check(given []string) (map[string]string, error) {
-	return r.checkParams(given)
-}
-
 // An Env is what a recipe has of the process that runs it.
 type Env struct {
 	Stdout io.Writer    // for print and help
@@ -98,7 +91,7 @@ type Env struct {
 // is 0. At the end, whatever it is, the functions of on_exit are called; their errors are added. If nothing else went
 // wrong, the thresholds that were not met are the error.
 func (r *Recipe) Exec(ctx context.Context, session *runtime.Session, env Env, given []string) error {
-	if _, err := r.checkParams(given); err != nil {
+	if _, err := r.Resolve(Given{Args: given}); err != nil {
 		return err
 	}
 	run := newRun(session, env, r.loader)

@@ -201,29 +201,6 @@ func TestTable(t *testing.T) {
 	}
 }
 
-func TestLoad(t *testing.T) {
-	t.Parallel()
-	dir := write(t, map[string]string{
-		"sub/r.star": `load("a.star", "a")` + "\nprint(a())\n", "sub/a.star": `load("//b/b.star", "b")` + "\ndef a():\n    return b + 1\n",
-		"sub/b/b.star": "b = 41\n",
-		"sub/c1.star":  `load("c2.star", "x")`, "sub/c2.star": `load("c1.star", "x")` + "\nx = 1\n",
-		"sub/out.star": `load("../secret.star", "x")`, "secret.star": "x = 1\n",
-		"sub/acts.star": `load("act.star", "x")`, "sub/act.star": "x = service(\"s\", command = \"true\")\n",
-	})
-	for name, want := range map[string]string{
-		"r.star": "42\n", "c1.star": "load: a cycle: ", "out.star": "not below the directory", "acts.star": "service: not in a file that is loaded",
-	} {
-		var out bytes.Buffer
-		r, err := Read(filepath.Join(dir, "sub", name), library)
-		if err == nil {
-			err = r.Exec(t.Context(), new(runtime.Session), Env{Stdout: &out}, nil)
-		}
-		if err == nil && out.String() != want || err != nil && !strings.Contains(err.Error(), want) {
-			t.Errorf("%s: %q, %v; want %s", name, out.String(), err, want)
-		}
-	}
-}
-
 // A recipe ends with its context, and with the context's cause.
 func TestCancel(t *testing.T) {
 	t.Parallel()

@@ -1,14 +1,8 @@
 package starlib
 
-// For the caller of parseYAML: File goes through starlark.FileProgram as it is, once; its Options may be replaced. Its
-// nodes carry the YAML's lines and columns, so a backtrace needs no translation; a call's Lparen is at the key of the
-// service or client, a keyword argument's Ident at its key, and the value at its value. Needed are the builtins
-// service, client, wait_running, wait_done, measurements and print; client's first argument is a service or a list of
-// them. An error is a join of *runtime.Error (FaultRecipe, some with a hint), each of one syntax.Error, in the order
-// of the file. Target ranks below -t and AIFB_TARGET. Warnings are "file:line:col: message".
-
 import (
 	"fmt"
+	"io/fs"
 	"maps"
 	"slices"
 	"strconv"
@@ -22,17 +16,19 @@ import (
 
 // A yamlRecipe is a recipe in YAML, turned into the calls that it means.
 type yamlRecipe struct {
-	File     *syntax.File
-	Target   string // configuration.target, or ""
-	Warnings []string
+	File     *syntax.File // its nodes have the YAML's lines and columns, so that an error needs no translation
+	Target   string       // configuration.target, or ""
+	Warnings []string     // each as file:line:col: message
 }
 
-// parseYAML reads a recipe in YAML. Its errors are all that is wrong with the file; a file whose YAML cannot be parsed
-// has one. The time and memory that it takes are bounded, whatever src is.
+// parseYAML reads a recipe in YAML; its types are functions of the library. Its errors are all that is wrong with the
+// file: a join of a *runtime.Error for each, of a syntax.Error. A file whose YAML cannot be parsed has one. The time and
+// memory that it takes are bounded, whatever src is.
 //
-// Scalars are taken as they are written: 10:00:00 is ten hours, no is "no", 1.10 is "1.10".
-func parseYAML(name string, src []byte) (*yamlRecipe, error) {
-	p := &yamlParser{file: name}
+// Scalars are taken as they are written: 10:00:00 is ten hours, no is "no", 1.10 is "1.10". Only the values of params and
+// settings, whose type nothing else says, are numbers or truth values if they look like it.
+func parseYAML(name string, src []byte, library fs.FS) (*yamlRecipe, error) {
+	p := &yamlParser{file: name, what: "recipe", rootHint: "it has service: and client:", library: library}
 	recipe := &yamlRecipe{}
 	if root := p.parse(src); root != nil && p.check(root, map[*yaml.Node]bool{}) {
 		recipe.File = &syntax.File{Path: name, Options: &syntax.FileOptions{}}
@@ -90,15 +86,14 @@ var yamlJobKeys = []yamlKey{
 }
 
 // recipe returns the calls that the file means, and its target: all services start, then all clients, and what they
-// measured is printed.
+// measured is printed. With params they are the body of main.
 func (p *yamlParser) recipe(root *yaml.Node) (stmts []syntax.Stmt, target string) {
 	top := p.known(root, "a recipe", yamlTopKeys)
-	if f, ok := top.get("params"); ok {
-		p.errorf(f.key, "a .star recipe has them: def main(clients = 1): ...", "params is not supported yet")
-	}
+	p.params = p.mainParams(top)
 	target = p.configuration(top)
 	services := p.services(top)
-	clients := p.clients(top, services)
+	clients, bench := p.clients(top, services)
+	p.checkParams()
 	if len(p.faults) > 0 {
 		return nil, ""
 	}
@@ -112,7 +107,48 @@ func (p *yamlParser) recipe(root *yaml.Node) (stmts []syntax.Stmt, target string
 		at := clients[0].section
 		stmts = append(stmts, &syntax.ExprStmt{X: p.call(at, "print", p.call(at, "measurements"))})
 	}
+	if bench.metrics != nil {
+		stmts = append(stmts, &syntax.ExprStmt{X: p.call(bench.metricsAt, yamlMissing, bench.metrics)})
+	}
+	if len(p.params) > 0 {
+		stmts = []syntax.Stmt{p.main(stmts)}
+	}
+	stmts = append(p.loads(bench), stmts...)
+	if p.doc != "" {
+		stmts = append([]syntax.Stmt{&syntax.ExprStmt{X: p.docstring(root, p.doc)}}, stmts...)
+	}
 	return stmts, target
+}
+
+// yamlMissing is the function of the library that warns of metrics which were not measured.
+const yamlMissing = "warn_missing"
+
+// loads returns the statements that load the functions of the library which are called.
+func (p *yamlParser) loads(bench yamlBenchmarks) (stmts []syntax.Stmt) {
+	load := func(at *yaml.Node, module string, names ...string) {
+		pos := p.at(at)
+		stmt := &syntax.LoadStmt{Load: pos, Module: p.str(at, module).(*syntax.Literal), Rparen: pos}
+		for _, name := range names {
+			stmt.From, stmt.To = append(stmt.From, p.ident(at, name)), append(stmt.To, p.ident(at, name))
+		}
+		stmts = append(stmts, stmt)
+	}
+	for i, t := range p.types {
+		if slices.ContainsFunc(p.types[:i], func(u yamlType) bool { return u.entry.module == t.entry.module }) {
+			continue
+		}
+		var names []string
+		for _, u := range p.types[i:] {
+			if u.entry.module == t.entry.module && !slices.Contains(names, u.entry.name) {
+				names = append(names, u.entry.name)
+			}
+		}
+		load(t.at, t.entry.module, names...)
+	}
+	if bench.metrics != nil {
+		load(bench.metricsAt, libraryPrefix+"yaml.star", yamlMissing)
+	}
+	return stmts
 }
 
 func (p *yamlParser) configuration(top yamlMap) (target string) {
@@ -128,12 +164,14 @@ func (p *yamlParser) configuration(top yamlMap) (target string) {
 
 // A yamlJob is a service or a client of the file.
 type yamlJob struct {
-	section  *yaml.Node // the key that it is below
-	at       *yaml.Node // the same, or the item of a list
-	variable string     // of the Starlark that holds it
-	name     string     // of a service
-	keys     yamlMap    // nil if it is no map, which was reported
-	call     *syntax.CallExpr
+	section  *yaml.Node    // the key that it is below
+	at       *yaml.Node    // the same, or the item of a list
+	variable string        // of the Starlark that holds it
+	name     string        // of a service
+	keys     yamlMap       // nil if it is no map, which was reported
+	entry    *libraryEntry // that its type means; nil: it says itself what to run
+	image    syntax.Expr   // the argument for the image of its type, if it only has a command
+	start    syntax.Expr
 }
 
 // start appends the calls that start the jobs, and one that waits for all of them.
@@ -144,7 +182,7 @@ func (p *yamlParser) start(stmts []syntax.Stmt, jobs []*yamlJob, wait string) []
 	var started []syntax.Expr
 	for _, j := range jobs {
 		at := p.at(j.at)
-		stmts = append(stmts, &syntax.AssignStmt{OpPos: at, Op: syntax.EQ, LHS: p.ident(j.at, j.variable), RHS: j.call})
+		stmts = append(stmts, &syntax.AssignStmt{OpPos: at, Op: syntax.EQ, LHS: p.ident(j.at, j.variable), RHS: j.start})
 		started = append(started, p.ident(j.section, j.variable))
 	}
 	return append(stmts, &syntax.ExprStmt{X: p.call(jobs[0].section, wait, started...)})
@@ -155,10 +193,14 @@ func (p *yamlParser) services(top yamlMap) []*yamlJob {
 	named := map[string]*yamlJob{}
 	for _, j := range jobs {
 		args := p.arguments(j, yamlServiceKeys)
-		j.name = "service"
+		fn := "service"
+		if j.entry != nil {
+			fn = j.entry.name
+		}
+		j.name = fn
 		if f, ok := j.keys.get("name"); ok {
 			j.name = f.value.Value
-		} else {
+		} else if j.entry == nil {
 			args = append([]syntax.Expr{p.keyword(j.at, "name", p.str(j.at, j.name))}, args...)
 		}
 		if first := named[j.name]; first != nil {
@@ -166,14 +208,14 @@ func (p *yamlParser) services(top yamlMap) []*yamlJob {
 				yamlShort(j.name), p.lineCol(first.at))
 		}
 		named[j.name] = j
-		j.call = p.call(j.at, "service", args...)
+		j.start = p.call(j.at, fn, args...)
 	}
 	return jobs
 }
 
-func (p *yamlParser) clients(top yamlMap, services []*yamlJob) []*yamlJob {
+func (p *yamlParser) clients(top yamlMap, services []*yamlJob) ([]*yamlJob, yamlBenchmarks) {
 	jobs := p.jobs(top, "client", "clients", yamlClientKeys)
-	count := p.benchmarks(top, len(jobs))
+	bench := p.benchmarks(top, len(jobs))
 	named := map[string]*yamlJob{}
 	for _, s := range services {
 		named[s.name] = s
@@ -181,60 +223,35 @@ func (p *yamlParser) clients(top yamlMap, services []*yamlJob) []*yamlJob {
 	for _, j := range jobs {
 		measured := p.measured(j, services, named)
 		args := append(p.serviceArgument(j, measured), p.arguments(j, yamlClientKeys)...)
-		if _, ok := j.keys.get("num_clients"); !ok && count != nil {
-			args = append(args, count)
+		if _, ok := j.keys.get("num_clients"); !ok && bench.count != nil {
+			args = append(args, bench.count)
 		}
 		if _, ok := j.keys.get("account"); !ok {
 			args = append(args, p.accountOf(measured)...)
 		}
-		j.call = p.call(j.at, "client", args...)
+		fn := "client"
+		if j.entry != nil {
+			fn = j.entry.name
+			if len(measured) == 0 {
+				p.errorf(j.at, "", "%s measures a service, and there is none", fn)
+			}
+		}
+		j.start = p.call(j.at, fn, args...)
+		if bench.delay != nil {
+			j.start = p.delayed(j, bench)
+		}
 	}
-	return jobs
+	return jobs, bench
 }
 
 // accountOf is the argument for the account of the first service: it also pays for the clients that name no other.
 func (p *yamlParser) accountOf(services []*yamlJob) []syntax.Expr {
 	if len(services) > 0 {
 		if f, ok := services[0].keys.get("account"); ok {
-			return []syntax.Expr{p.keyword(f.key, "account", p.str(f.value, f.value.Value))}
+			return []syntax.Expr{p.keyword(f.key, "account", p.textExpr(f.value, f.value.Value))}
 		}
 	}
 	return nil
-}
-
-// benchmarks returns the argument that says how many of each client there are, or nil.
-func (p *yamlParser) benchmarks(top yamlMap, clients int) (count syntax.Expr) {
-	f, ok := top.get("benchmarks")
-	if !ok {
-		return nil
-	}
-	keys := p.known(f.value, "benchmarks", []yamlKey{{name: "num_clients"}, {name: "client_delay"}, {name: "metrics"}})
-	if f, ok := keys.get("num_clients"); ok {
-		if n := yamlNumber(1, yamlMaxNumber)(p, f); n != nil {
-			count = p.keyword(f.key, "count", n)
-		}
-		if clients == 0 {
-			p.errorf(f.key, "describe it under client:", "there is no client to start")
-		}
-	}
-	if f, ok := keys.get("client_delay"); ok {
-		if seconds, ok := p.text(f); ok {
-			p.clientDelay(f, seconds)
-		}
-	}
-	if f, ok := keys.get("metrics"); ok {
-		p.listValue(f)
-	}
-	return count
-}
-
-func (p *yamlParser) clientDelay(f yamlField, seconds string) {
-	switch n, err := strconv.ParseFloat(seconds, 64); {
-	case err != nil || !(n >= 0):
-		p.errorf(f.value, "", "client_delay must be a number of seconds, not %s", yamlShort(seconds))
-	case n > 0:
-		p.warnf(f.key, "client_delay is not supported yet: the clients start together")
-	}
 }
 
 // jobs returns what is below the key kind, or below its plural as a list.
@@ -255,8 +272,8 @@ func (p *yamlParser) jobs(top yamlMap, kind, variable string, keys []yamlKey) (j
 		}
 	}
 	for i, j := range jobs {
-		if j.variable = variable; len(jobs) > 1 {
-			j.variable += strconv.Itoa(i + 1)
+		if j.variable = p.variable(variable); len(jobs) > 1 {
+			j.variable = p.variable(variable + strconv.Itoa(i+1))
 		}
 		p.checkJob(j, kind)
 	}
@@ -270,21 +287,39 @@ func (p *yamlParser) checkJob(j *yamlJob, kind string) {
 	}
 	_, command := j.keys.get("command")
 	_, image := j.keys.get("image")
-	if f, ok := j.keys.get("type"); ok {
-		if name, ok := p.text(f); ok && !command {
-			p.errorf(f.value, "give image and command", "the shorthand type: %s is not supported yet", yamlShort(name))
+	f, typed := j.keys.get("type")
+	switch {
+	case typed && command:
+		if entry := p.entry(f, kind); entry != nil && !image {
+			j.image = p.imageOf(f, entry)
 		}
-	} else if !command && !image {
-		p.errorf(j.at, "", "a %s needs a command or an image", kind)
+	case typed:
+		j.entry = p.entry(f, kind)
+	case !command && !image:
+		p.errorf(j.at, "", "a %s needs a command, an image or a type", kind)
 	}
-	if f, ok := j.keys.get("settings"); ok {
-		p.warnf(f.key, "settings has no effect without the shorthands of type, which are not supported yet")
+	if j.entry != nil {
+		p.types = append(p.types, yamlType{f.value, j.entry})
 	}
+	if f, ok := j.keys.get("settings"); ok && (command || !typed) {
+		p.warnf(f.key, "settings has no effect: it is for what type starts, and here command does")
+	}
+}
+
+// imageOf is the argument for the image that a type has if nothing else is said, or nil.
+func (p *yamlParser) imageOf(f yamlField, entry *libraryEntry) syntax.Expr {
+	if image := entry.param("image"); image != nil && image.value != nil {
+		return p.keyword(f.key, "image", p.str(f.value, image.Default))
+	}
+	return nil
 }
 
 // arguments returns the keyword arguments that the job's keys become, in the order of the file.
 func (p *yamlParser) arguments(j *yamlJob, keys []yamlKey) (args []syntax.Expr) {
 	given := map[string]string{} // parameter to key
+	if j.image != nil {
+		args = append(args, j.image)
+	}
 	for _, f := range j.keys {
 		key := keys[slices.IndexFunc(keys, func(k yamlKey) bool { return k.name == f.key.Value })]
 		if key.value == nil {
@@ -303,6 +338,9 @@ func (p *yamlParser) arguments(j *yamlJob, keys []yamlKey) (args []syntax.Expr) 
 		}
 		args = append(args, p.keyword(f.key, key.param, value))
 	}
+	if f, ok := j.keys.get("settings"); ok && j.entry != nil {
+		args = append(args, p.settings(f, j.entry, given)...)
+	}
 	return args
 }
 
@@ -312,9 +350,10 @@ func (p *yamlParser) timesNodes(gpus syntax.Expr, keys yamlMap) syntax.Expr {
 	if !ok {
 		return gpus
 	}
-	nodes, _ := strconv.ParseInt(f.value.Value, 10, 32)
-	at := p.at(f.value)
-	return &syntax.BinaryExpr{X: gpus, OpPos: at, Op: syntax.STAR, Y: p.num(f.value, nodes)}
+	if nodes := yamlNumber(1, yamlMaxNumber)(p, f); nodes != nil {
+		return p.binary(f.value, gpus, syntax.STAR, nodes)
+	}
+	return gpus
 }
 
 // measured returns the services that the client measures: those that it names, or all.
@@ -354,7 +393,7 @@ func (p *yamlParser) serviceArgument(j *yamlJob, measured []*yamlJob) []syntax.E
 
 func (p *yamlParser) stringValue(f yamlField) syntax.Expr {
 	if s, ok := p.text(f); ok {
-		return p.str(f.value, s)
+		return p.stringExpr(f.value, s)
 	}
 	return nil
 }
@@ -365,6 +404,9 @@ func (p *yamlParser) imageValue(f yamlField) syntax.Expr {
 	if !ok {
 		return nil
 	}
+	if whole(s) {
+		return p.stringExpr(f.value, s)
+	}
 	if !strings.Contains(s, "://") && !strings.HasPrefix(s, "/") && !strings.HasPrefix(s, "~/") {
 		if strings.HasPrefix(s, ".") || strings.HasSuffix(s, ".sif") {
 			hint := "write /path/to/image.sif or ~/image.sif"
@@ -373,7 +415,7 @@ func (p *yamlParser) imageValue(f yamlField) syntax.Expr {
 		}
 		s = "docker://" + s
 	}
-	return p.str(f.value, s)
+	return p.textExpr(f.value, s)
 }
 
 // timeValue takes a plain number for minutes, as Slurm does.
@@ -381,6 +423,13 @@ func (p *yamlParser) timeValue(f yamlField) syntax.Expr {
 	s, ok := p.text(f)
 	if !ok {
 		return nil
+	}
+	if refers(s) {
+		e := p.stringExpr(f.value, s)
+		if call, ok := e.(*syntax.CallExpr); ok && p.typeOf(call.Args[0]) == "int" {
+			return p.binary(f.value, call, syntax.PLUS, p.str(f.value, "m"))
+		}
+		return e
 	}
 	if yamlWholeNumber.MatchString(s) {
 		s += "m"
@@ -402,6 +451,9 @@ func (p *yamlParser) memoryValue(f yamlField) syntax.Expr {
 	if !ok {
 		return nil
 	}
+	if refers(s) {
+		return p.stringExpr(f.value, s)
+	}
 	b, err := runtime.ParseBytes(s)
 	switch {
 	case err != nil:
@@ -416,14 +468,26 @@ func (p *yamlParser) memoryValue(f yamlField) syntax.Expr {
 
 // listValue takes a single string for a list of one.
 func (p *yamlParser) listValue(f yamlField) syntax.Expr {
+	if f.value.Kind == yaml.ScalarNode && whole(f.value.Value) {
+		return p.listExpr(f.value)
+	}
 	list := &syntax.ListExpr{Lbrack: p.at(f.value), Rbrack: p.at(f.value)}
 	for _, n := range p.texts(f) {
-		list.List = append(list.List, p.str(n, n.Value))
+		list.List = append(list.List, p.stringExpr(n, n.Value))
 	}
 	if len(list.List) == 0 {
 		return nil
 	}
 	return list
+}
+
+// listExpr is a parameter that is a list, or the only element of one.
+func (p *yamlParser) listExpr(at *yaml.Node) syntax.Expr {
+	e := p.textExpr(at, at.Value)
+	if t := p.typeOf(e); e == nil || t == "list" || t == "NoneType" {
+		return e
+	}
+	return &syntax.ListExpr{Lbrack: p.at(at), List: []syntax.Expr{p.stringExpr(at, at.Value)}, Rbrack: p.at(at)}
 }
 
 func (p *yamlParser) envValue(f yamlField) syntax.Expr {
@@ -442,7 +506,7 @@ func (p *yamlParser) envValue(f yamlField) syntax.Expr {
 		case yamlIsNull(v.value):
 			p.errorf(v.key, `write "" for an empty one`, "%s: %s has no value", f.key.Value, yamlShort(v.key.Value))
 		default:
-			key, value := p.str(v.key, v.key.Value), p.str(v.value, v.value.Value)
+			key, value := p.str(v.key, v.key.Value), p.stringExpr(v.value, v.value.Value)
 			dict.List = append(dict.List, &syntax.DictEntry{Key: key, Colon: p.at(v.key), Value: value})
 		}
 	}
@@ -457,6 +521,13 @@ func yamlNumber(least, most int64) func(*yamlParser, yamlField) syntax.Expr {
 		s, ok := p.text(f)
 		if !ok {
 			return nil
+		}
+		if refers(s) {
+			e := p.textExpr(f.value, s)
+			if e != nil && p.typeOf(e) != "int" {
+				p.errorf(f.value, "it takes a ${{ NAME }} alone, whose default is one", "%s must be a whole number", f.key.Value)
+			}
+			return e
 		}
 		n, err := strconv.ParseInt(s, 10, 64)
 		switch {
@@ -481,6 +552,10 @@ func (p *yamlParser) call(at *yaml.Node, fn string, args ...syntax.Expr) *syntax
 
 func (p *yamlParser) keyword(at *yaml.Node, name string, value syntax.Expr) syntax.Expr {
 	return &syntax.BinaryExpr{X: p.ident(at, name), OpPos: p.at(at), Op: syntax.EQ, Y: value}
+}
+
+func (p *yamlParser) binary(at *yaml.Node, x syntax.Expr, op syntax.Token, y syntax.Expr) *syntax.BinaryExpr {
+	return &syntax.BinaryExpr{X: x, OpPos: p.at(at), Op: op, Y: y}
 }
 
 func (p *yamlParser) ident(at *yaml.Node, name string) *syntax.Ident {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"iter"
 	"regexp"
 	"slices"
@@ -30,7 +31,14 @@ const (
 // A yamlParser reads YAML and collects what is wrong with it.
 type yamlParser struct {
 	file     string
-	lines    int // of the file
+	what     string // it is
+	rootHint string // what its map has
+	lines    int    // of the file
+	library  fs.FS
+	entries  []libraryEntry // of the library, once they were asked for
+	types    []yamlType     // that were named
+	params   []yamlParam
+	doc      string // what the comment at the head of the file says
 	faults   []yamlFault
 	hidden   int // faults beyond yamlMaxFaults
 	warnings []string
@@ -80,19 +88,34 @@ func (p *yamlParser) warnf(at *yaml.Node, format string, args ...any) {
 	p.warnings = append(p.warnings, p.at(at).String()+": "+fmt.Sprintf(format, args...))
 }
 
-// err joins what was reported, in the order of the file.
-func (p *yamlParser) err() error {
+// sorted returns what was reported, in the order of the file.
+func (p *yamlParser) sorted() []yamlFault {
 	slices.SortStableFunc(p.faults, func(a, b yamlFault) int {
 		return cmp.Or(cmp.Compare(a.Pos.Line, b.Pos.Line), cmp.Compare(a.Pos.Col, b.Pos.Col))
 	})
 	if p.hidden > 0 {
 		p.faults[len(p.faults)-1].Msg += fmt.Sprintf(" (and there are %d more errors)", p.hidden)
 	}
+	return p.faults
+}
+
+// err joins what was reported.
+func (p *yamlParser) err() error {
 	var errs []error
-	for _, f := range p.faults {
+	for _, f := range p.sorted() {
 		errs = append(errs, &runtime.Error{Fault: runtime.FaultRecipe, Hint: f.hint, Err: f.Error})
 	}
 	return errors.Join(errs...)
+}
+
+// placed is what err joins, with the lines of the text.
+func (p *yamlParser) placed(text []byte, fault runtime.Fault) (errs []error) {
+	l := &loader{files: map[fileID]*file{{}: {name: p.file, text: text}}}
+	for _, f := range p.sorted() {
+		errs = append(errs, &SourceError{Frames: []Frame{l.frame(f.Pos, "")},
+			Err: &runtime.Error{Fault: fault, Hint: f.hint, Err: errors.New(f.Msg)}})
+	}
+	return errs
 }
 
 // suggest is the hint for a misspelt word. It is only made if it will be shown.
@@ -115,7 +138,7 @@ func (p *yamlParser) parse(src []byte) *yaml.Node {
 	var doc, next yaml.Node
 	err := d.Decode(&doc)
 	if err == io.EOF {
-		p.errorAt(p.pos(1, 1), "", "the recipe is empty")
+		p.errorAt(p.pos(1, 1), "", "the %s is empty", p.what)
 		return nil
 	}
 	if err == nil {
@@ -123,15 +146,19 @@ func (p *yamlParser) parse(src []byte) *yaml.Node {
 	}
 	switch {
 	case err == nil:
-		p.errorf(&next, "write a file for each", "a second YAML document begins here; a recipe is one")
+		p.errorf(&next, "write a file for each", "a second YAML document begins here; a %s is one", p.what)
 		return nil
 	case err != io.EOF:
 		p.syntaxError(src, err)
 		return nil
 	}
 	root := doc.Content[0]
+	p.doc = uncomment(doc.HeadComment)
+	if len(root.Content) > 0 && p.doc == "" {
+		p.doc = uncomment(root.Content[0].HeadComment)
+	}
 	if root.Kind != yaml.MappingNode {
-		p.errorf(root, "it has service: and client:", "a recipe must be a map, not %s", yamlDescribe(root))
+		p.errorf(root, p.rootHint, "a %s must be a map, not %s", p.what, yamlDescribe(root))
 		return nil
 	}
 	return root
@@ -141,7 +168,7 @@ func (p *yamlParser) parse(src []byte) *yaml.Node {
 // does not count it as one.
 func (p *yamlParser) checkText(src []byte) bool {
 	if len(src) > yamlMaxSize {
-		p.errorAt(p.pos(1, 1), "", "the recipe has %d bytes; %d are allowed", len(src), yamlMaxSize)
+		p.errorAt(p.pos(1, 1), "", "the %s has %d bytes; %d are allowed", p.what, len(src), yamlMaxSize)
 		return false
 	}
 	line, col := 1, 1
@@ -266,7 +293,7 @@ func (p *yamlParser) spend(n *yaml.Node) bool {
 	before := p.cost
 	p.cost += yamlNodeCost + len(n.Value)
 	if before <= yamlMaxCost && p.cost > yamlMaxCost {
-		p.errorf(n, "", "the recipe is too large with its aliases expanded")
+		p.errorf(n, "", "the %s is too large with its aliases expanded", p.what)
 	}
 	return p.cost <= yamlMaxCost
 }

@@ -2,6 +2,7 @@ package starlib
 
 import (
 	"errors"
+	"flag"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -15,56 +16,11 @@ import (
 	"github.com/aifb/aifb/runtime"
 )
 
-// yamlText prints the calls that a recipe in YAML means.
-func yamlText(stmts []syntax.Stmt) string {
-	var b strings.Builder
-	for _, s := range stmts {
-		switch s := s.(type) {
-		case *syntax.AssignStmt:
-			fmt.Fprintf(&b, "%s = %s\n", yamlExpr(s.LHS), yamlExpr(s.RHS))
-		case *syntax.ExprStmt:
-			fmt.Fprintln(&b, yamlExpr(s.X))
-		default:
-			fmt.Fprintf(&b, "%T\n", s)
-		}
-	}
-	return b.String()
-}
+// yamlLibrary is the library that comes with aifb.
+var yamlLibrary = os.DirFS("../recipes")
 
-func yamlExpr(e syntax.Expr) string {
-	list := func(exprs []syntax.Expr) string {
-		var texts []string
-		for _, e := range exprs {
-			texts = append(texts, yamlExpr(e))
-		}
-		return strings.Join(texts, ", ")
-	}
-	switch e := e.(type) {
-	case *syntax.Ident:
-		return e.Name
-	case *syntax.Literal:
-		return e.Raw
-	case *syntax.ListExpr:
-		return "[" + list(e.List) + "]"
-	case *syntax.DictExpr:
-		return "{" + list(e.List) + "}"
-	case *syntax.DictEntry:
-		return yamlExpr(e.Key) + ": " + yamlExpr(e.Value)
-	case *syntax.BinaryExpr:
-		return yamlExpr(e.X) + " " + e.Op.String() + " " + yamlExpr(e.Y)
-	case *syntax.CallExpr:
-		text := list(e.Args)
-		if len(text) > 80 {
-			var lines []string
-			for _, arg := range e.Args {
-				lines = append(lines, "    "+yamlExpr(arg)+",\n")
-			}
-			text = "\n" + strings.Join(lines, "")
-		}
-		return yamlExpr(e.Fn) + "(" + text + ")"
-	}
-	return fmt.Sprintf("%T", e)
-}
+// yamlText prints the calls that a recipe in YAML means.
+func yamlText(stmts []syntax.Stmt) string { return printStmts(stmts, 0) }
 
 // yamlFakes are builtins that do nothing, except fail for the one named failing.
 func yamlFakes(failing string) starlark.StringDict {
@@ -83,13 +39,23 @@ func yamlFakes(failing string) starlark.StringDict {
 
 func yamlRun(f *syntax.File, failing string) error {
 	fakes := yamlFakes(failing)
+	loaded := starlark.StringDict{yamlMissing: fakes["print"]}
+	for _, e := range libraryEntries(yamlLibrary) {
+		loaded[e.name] = fakes["client"]
+	}
 	prog, err := starlark.FileProgram(f, fakes.Has)
 	if err != nil {
 		return err
 	}
-	_, err = prog.Init(&starlark.Thread{}, fakes)
+	load := func(*starlark.Thread, string) (starlark.StringDict, error) { return loaded, nil }
+	globals, err := prog.Init(&starlark.Thread{Load: load}, fakes)
+	if main := globals["main"]; main != nil && err == nil {
+		_, err = starlark.Call(&starlark.Thread{}, main, nil, nil)
+	}
 	return err
 }
+
+var update = flag.Bool("update", false, "write the golden files anew")
 
 // TestYAML turns each testdata/yaml/NAME.yaml into what NAME.star says, with the warnings of NAME.warnings.
 func TestYAML(t *testing.T) {
@@ -98,16 +64,21 @@ func TestYAML(t *testing.T) {
 	if err != nil || len(names) == 0 {
 		t.Fatal("no testdata", err)
 	}
-	targets := map[string]string{"command.yaml": "meluxina", "gpu.yaml": "test_target"}
+	targets := map[string]string{"command.yaml": "meluxina", "gpu.yaml": "test_target", "types.yaml": "meluxina"}
 	for _, name := range names {
 		base := filepath.Base(name)
 		t.Run(base, func(t *testing.T) {
 			t.Parallel()
-			recipe, err := parseYAML(base, yamlFile(t, name))
+			recipe, err := parseYAML(base, yamlFile(t, name), yamlLibrary)
 			if err != nil {
 				t.Fatal(err)
 			}
 			got, stem := yamlText(recipe.File.Stmts), strings.TrimSuffix(name, ".yaml")
+			if *update {
+				if err := os.WriteFile(stem+".star", []byte(got), 0o644); err != nil {
+					t.Fatal(err)
+				}
+			}
 			if want := string(yamlFile(t, stem+".star")); got != want {
 				t.Errorf("got:\n%s\nwant:\n%s", got, want)
 			}
@@ -154,7 +125,7 @@ func TestYAMLPositions(t *testing.T) {
 		"wait_done":    "12:1", // clients:
 		"measurements": "12:1",
 	} {
-		recipe, err := parseYAML("several.yaml", yamlFile(t, name))
+		recipe, err := parseYAML("several.yaml", yamlFile(t, name), yamlLibrary)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -173,7 +144,7 @@ func TestYAMLNodePositions(t *testing.T) {
 	t.Parallel()
 	src := "service:\n  name: é\n  port: 80 # é\n  modules: [a,  b]\n  env: {K: v}\n  command: \"x\"\n"
 	for _, src := range []string{src, "\ufeff" + src, strings.ReplaceAll(src, "\n", "\r\n")} {
-		recipe, err := parseYAML("r.yaml", []byte(src))
+		recipe, err := parseYAML("r.yaml", []byte(src), yamlLibrary)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -273,11 +244,48 @@ func TestYAMLErrors(t *testing.T) {
 		"port of a client": {"client:\n  command: x\n  port: 80\n", []string{"3:3: unknown key port (a client has service, num_clients, name, " +
 			"type, settings, image, command, env, environment, partition, account, time_limit, nodes, num_gpus, gpus_per_node, " +
 			"cpus_per_task, memory, constraints, exclude_nodes, volumes, modules, pre_run_commands)"}},
-		"two names of one": {"service:\n  command: x\n  env: {A: b}\n  environment: {A: c}\n", []string{"4:3: environment says the same as env; give one of them"}},
-		"params":           {"params: {n: 1}\n" + head, []string{"1:1: params is not supported yet (a .star recipe has them: def main(clients = 1): ...)"}},
-		"type":             {"service:\n  type: redis\n", []string{"2:9: the shorthand type: redis is not supported yet (give image and command)"}},
-		"type and image":   {"client:\n  type: redis_stress\n  image: redis\n", []string{"2:9: the shorthand type: redis_stress is not supported yet (give image and command)"}},
-		"nothing to do":    {"service: {name: x}\n", []string{"1:1: a service needs a command or an image"}},
+		"two names of one":  {"service:\n  command: x\n  env: {A: b}\n  environment: {A: c}\n", []string{"4:3: environment says the same as env; give one of them"}},
+		"type":              {"service:\n  type: triton\n", []string{"2:9: there is no type triton in the library (those of a service are chroma, minio, nginx, ollama, postgres, qdrant, redis, vllm)"}},
+		"type with command": {"service:\n  type: triton\n  command: x\n", []string{"2:9: there is no type triton in the library (those of a service are chroma, minio, nginx, ollama, postgres, qdrant, redis, vllm)"}},
+		"misspelt type":     {"service:\n  type: rediss\n", []string{"2:9: there is no type rediss in the library (did you mean redis? those of a service are chroma, minio, nginx, ollama, postgres, qdrant, redis, vllm)"}},
+		"client's type":     {head + "client: {type: minio_stress}\n", []string{"2:16: there is no type minio_stress in the library (did you mean redis_stress? those of a client are chroma_healthcheck, nginx_healthcheck, ollama_smoke, ollama_stress, pgbench, postgres_smoke, redis_stress, vllm_smoke, vllm_stress)"}},
+		"type of the other": {"service: {type: redis_stress}\nclient: {type: redis}\n", []string{
+			"1:17: redis_stress is no type of a service", "2:16: redis is no type of a client"}},
+		"no service to measure": {"client:\n  type: redis_stress\n  image: redis\n", []string{"1:1: redis_stress measures a service, and there is none"}},
+		"setting": {"service:\n  type: redis\n  settings: {max_memory: 4gb, port: 010}\n", []string{
+			"3:14: settings: redis has no max_memory (did you mean maxmemory?)",
+			"3:37: 010 may be decimal or octal (without the 0 it is decimal, with 0o octal, in quotes a string)"}},
+		"setting twice": {"service:\n  type: redis\n  port: 7\n  settings: {port: 8}\n", []string{
+			"4:14: settings: port says the same as port above; give one of them"}},
+		"settings": {"service:\n  type: redis\n  settings: [a]\n", []string{"3:13: settings must be a map, not a list (write NAME: value)"}},
+
+		// Parameters
+		"params": {"params: [n]\n" + head, []string{"1:9: params must be a map, not a list (write NAME: default)"}},
+		"names of params": {"params: {1n: 1, for: 2, print: 3, main: 4, n-m: 5}\n" + head, []string{
+			"1:10: params: 1n is not a name (letters, digits and _, such as num_clients)",
+			"1:17: params: for is not a name (letters, digits and _, such as num_clients)",
+			"1:25: params: the name print has a meaning of its own",
+			"1:35: params: the name main has a meaning of its own",
+			"1:44: params: n-m is not a name (letters, digits and _, such as num_clients)"}},
+		"values of params": {"params: {a: 010, b: 1e999, c: '${{ a }}'}\n" + head, []string{
+			"1:13: 010 may be decimal or octal (without the 0 it is decimal, with 0o octal, in quotes a string)",
+			"1:21: 1e999 is too large a number",
+			"1:31: params: a default cannot refer to another parameter"}},
+		"a type as a param": {"params: {redis: 1}\nservice: {type: redis, port: '${{ redis }}'}\n", []string{"1:10: params: redis is the type of a job already"}},
+		"unknown reference": {"params: {clients: 1}\nservice: {command: 'a ${{ clinets }}'}\n", []string{
+			"2:20: ${{ clinets }}: there is no such parameter (did you mean clients?)"}},
+		"reference without params": {"service: {command: '${{ n }}'}\n", []string{
+			"1:20: ${{ n }}: there is no such parameter (declare it: params: {NAME: default})"}},
+		"open reference": {"params: {n: 1}\nservice: {command: '${{ n }'}\n", []string{
+			"2:20: a ${{ has no }} (it is ${{ NAME }}, and NAME is one of params)"}},
+		"type of a reference": {"params: {n: x, m: 1}\nservice: {command: x, num_gpus: '${{ n }}', port: '8${{ m }}'}\n" +
+			"client: {command: x}\nbenchmarks: {client_delay: '${{ n }}'}\n", []string{
+			"2:33: num_gpus must be a whole number (it takes a ${{ NAME }} alone, whose default is one)",
+			"2:51: port must be a whole number (it takes a ${{ NAME }} alone, whose default is one)",
+			"4:28: client_delay must be a number of seconds (it takes a ${{ NAME }} alone, whose default is one)"}},
+		"expression": {"params: {n: 1}\nservice: {command: '${{ n * 2 }}'}\n", []string{
+			`2:20: ${{ "n * 2" }}: there is no such parameter (it has n)`}},
+		"nothing to do": {"service: {name: x}\n", []string{"1:1: a service needs a command, an image or a type"}},
 		"no map": {"service: redis\nclient: [x]\nclients: 3\nconfiguration:\n", []string{
 			"1:10: a service must be a map, not redis",
 			"2:9: client is one; a list of them goes under clients",
@@ -318,7 +326,7 @@ func TestYAMLErrors(t *testing.T) {
 		"no time":   {"service: {command: x, time_limit: 00:00:00}\n", []string{"1:35: time_limit must be more than zero"}},
 		"memory":    {"service: {command: x, memory: lots}\n", []string{"1:31: memory: lots is not an amount of memory such as 64G or 512M (a plain number is MiB)"}},
 		"no memory": {"service: {command: x, memory: 0}\n", []string{"1:31: memory must be more than zero"}},
-		"delay":     {"client: {command: x}\nbenchmarks: {client_delay: soon}\n", []string{"2:28: client_delay must be a number of seconds, not soon"}},
+		"delay":     {"client: {command: x}\nbenchmarks: {client_delay: soon}\n", []string{"2:28: client_delay must be a number of seconds, a day at most, not soon"}},
 		"metrics":   {"client: {command: x}\nbenchmarks: {metrics: {a: b}}\n", []string{"2:23: metrics must be a list of strings, without a map"}},
 		"long value": {"service: {command: x, port: '" + strings.Repeat("x", 1000) + "'}\n", []string{
 			`1:29: port must be a whole number, not "` + strings.Repeat("x", 40) + `…"`}},
@@ -326,7 +334,7 @@ func TestYAMLErrors(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			recipe, err := parseYAML("r.yaml", []byte(test.src))
+			recipe, err := parseYAML("r.yaml", []byte(test.src), yamlLibrary)
 			if err == nil {
 				t.Fatalf("no error, but:\n%s", yamlText(recipe.File.Stmts))
 			}
@@ -340,7 +348,7 @@ func TestYAMLErrors(t *testing.T) {
 // TestYAMLMany keeps the errors of a hostile file few.
 func TestYAMLMany(t *testing.T) {
 	t.Parallel()
-	_, err := parseYAML("r.yaml", []byte(yamlRepeat("servic%d: x\n", 5000)))
+	_, err := parseYAML("r.yaml", []byte(yamlRepeat("servic%d: x\n", 5000)), yamlLibrary)
 	got := yamlErrors(t, "r.yaml", err)
 	if len(got) != yamlMaxFaults || !strings.Contains(got[len(got)-1], "(and there are 4980 more errors)") {
 		t.Errorf("%d errors; the last: %s", len(got), got[len(got)-1])
@@ -374,7 +382,7 @@ func TestYAMLBombs(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			_, err := parseYAML("r.yaml", []byte(src))
+			_, err := parseYAML("r.yaml", []byte(src), yamlLibrary)
 			if err == nil || !strings.Contains(err.Error(), "too large") {
 				t.Errorf("got %.200v", err)
 			}
@@ -391,14 +399,25 @@ func FuzzYAML(f *testing.F) {
 	for _, name := range names {
 		f.Add(yamlFile(f, name))
 	}
-	for _, src := range []string{"service: &a {<<: *a}", "a: !!python/object:x y", "? [a]\n: b", "--- >\n x\n---\n- |\n y", "%YAML 1.1\n---\n&a *a : b"} {
+	for _, src := range []string{"service: &a {<<: *a}", "a: !!python/object:x y", "? [a]\n: b", "--- >\n x\n---\n- |\n y", "%YAML 1.1\n---\n&a *a : b",
+		"# \"\"\"\\\nparams: {a: [-1, {b: .5}], c: 0x1f} # \\\"\nservice: {type: redis, settings: {args: ['${{ a }}%', y]}, port: '${{c}}${{c}}'}",
+		"client: {command: '${{ n'}\nbenchmarks: {client_delay: 1e-3, metrics: a}",
+		"\ufeffparams: {clients: &n 010, clients_: *n}\r\nclient: {command: \"\\0\", type: pgbench}"} {
 		f.Add([]byte(src))
 	}
 	f.Fuzz(func(t *testing.T, src []byte) {
-		recipe, err := parseYAML("r.yaml", src)
+		recipe, err := parseYAML("r.yaml", src, yamlLibrary)
 		if err == nil {
+			text := yamlText(recipe.File.Stmts)
 			if err := yamlRun(recipe.File, ""); err != nil {
 				t.Error(err)
+			}
+			again, err := dialect().Parse("r.star", text, 0)
+			if err != nil {
+				t.Fatalf("%v, in\n%s", err, text)
+			}
+			if yamlText(again.Stmts) != text {
+				t.Errorf("the text reads back as:\n%s", yamlText(again.Stmts))
 			}
 			return
 		}

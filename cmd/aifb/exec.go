@@ -6,7 +6,6 @@ import (
 	"crypto/rand"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"io"
 	"os"
 	"strings"
@@ -27,12 +26,13 @@ func execCommand(std streams) *cli.Command {
 		Usage:     "run a recipe",
 		ArgsUsage: "RECIPE [name=value ...]",
 		Description: `RECIPE is a .star or .yaml file, one of those that come with aifb, such as @aifb//quickstart.star, or - for what is read
-from stdin. Its parameters are given as name=value; a list as name=1,2,4. aifb exec RECIPE --help shows them.
+from stdin. Its parameters are given as name=value; a list as name=1,2,4. aifb exec RECIPE --help shows them. Those that
+are not given so are taken from the environment, where AIFB_PARAM_NAME is name, and then from the file of --params.
 
 When the recipe ends, or fails, or is interrupted, the jobs that it started are cancelled, and their logs and metrics
 are brought to this machine.`,
 		Flags: []cli.Flag{
-			targetFlag(), storeFlag(), configFlag(),
+			targetFlag(), storeFlag(), configFlag(), paramsFlag(),
 			boolFlag("keep", "leave jobs and their files on the target when the recipe ends"),
 			&cli.DurationFlag{Name: "timeout", Usage: "end the run after `DURATION`, such as 90m", DefaultText: "none"},
 			boolFlag("json", "print the outcome and the measurements as JSON; what the recipe prints goes to stderr"),
@@ -68,17 +68,15 @@ func execRecipe(c *cli.Context, std streams) error {
 	if c.Bool(recipeHelpFlag) {
 		return recipeHelp(std.out, name, recipe)
 	}
-	params := c.Args().Tail()
-	values, err := recipe.Check(params)
-	if err != nil {
+	start := runtime.RunStart{Recipe: name, SHA256: recipe.SHA256()}
+	if err := setParams(c, recipe, &start); err != nil {
 		return err
 	}
 	cfg, err := readConfig(c)
 	if err != nil {
 		return err
 	}
-	start := runtime.RunStart{Recipe: name, SHA256: recipe.SHA256(), Args: params, Params: values,
-		Target: targetName(c, cfg, recipe.Target())}
+	start.Target = targetName(c, cfg, recipe.Target())
 	start.Dir, _ = os.Getwd() // without one, names of files had better be absolute
 	return withSession(c, std, cfg, start, "", func(ctx context.Context, s *runtime.Session, _ *signals) error {
 		if timeout > 0 {
@@ -87,7 +85,7 @@ func execRecipe(c *cli.Context, std streams) error {
 				runtime.Faultf(runtime.FaultTimeout, "", "the run did not end within --timeout %v", timeout))
 			defer cancel()
 		}
-		return recipe.Exec(ctx, s, recipeEnv(c, std, s), params)
+		return recipe.Exec(ctx, s, recipeEnv(c, std, s), start.Args)
 	})
 }
 
@@ -183,29 +181,6 @@ func closeSession(s *runtime.Session, p *progress, err error, keep bool) error {
 	if len(stopped) > 0 {
 		p.say("stopped %s", strings.Join(stopped, ", "))
 	}
-	return err
-}
-
-// recipeHelp shows what a recipe says of itself.
-func recipeHelp(w io.Writer, name string, r *starlib.Recipe) error {
-	var b strings.Builder
-	if doc := strings.TrimSpace(r.Doc()); doc != "" {
-		fmt.Fprintf(&b, "%s\n\n", doc)
-	}
-	fmt.Fprintf(&b, "Usage: aifb exec %s [name=value ...]\n", name)
-	if params := r.Params(); len(params) > 0 {
-		b.WriteString("\nParameters:\n")
-		var rows [][]string
-		for _, p := range params {
-			def := p.Default
-			if p.Required {
-				def = "(required)"
-			}
-			rows = append(rows, []string{"  " + p.Name, p.Type, def, p.Doc})
-		}
-		runtime.WriteTable(&b, []string{"  name", "type", "default", ""}, rows)
-	}
-	_, err := io.WriteString(w, b.String())
 	return err
 }
 

@@ -64,7 +64,7 @@ Exit codes: aifb help exit-codes.`,
 		Writer:    std.out,
 		ErrWriter: std.err,
 		Commands: []*cli.Command{
-			execCommand(std), checkCommand(std), docCommand(std), stubsCommand(std), replCommand(std),
+			execCommand(std), checkCommand(std), convertCommand(std), docCommand(std), stubsCommand(std), replCommand(std),
 			runsCommand(std), showCommand(std), statusCommand(std), logsCommand(std), exportCommand(std), compareCommand(std),
 			stopCommand(std), resumeCommand(std), gcCommand(std), doctorCommand(std),
 			{Name: "load", Usage: `generate load; in a recipe, command = "$AIFB load ..."`,

@@ -65,6 +65,7 @@ type runSummary struct {
 	Run     string            `json:"run"`
 	Recipe  string            `json:"recipe"`
 	Params  map[string]string `json:"params"`
+	Sources map[string]string `json:"sources,omitempty"` // of the params that are not the defaults
 	Target  string            `json:"target"`
 	Started time.Time         `json:"started"`
 	Ended   time.Time         `json:"ended,omitzero"`
@@ -75,8 +76,8 @@ type runSummary struct {
 }
 
 func summarize(st *runtime.RunState, files string) runSummary {
-	r := runSummary{Run: st.Run, Recipe: st.Start.Recipe, Params: st.Start.Params, Target: st.Start.Target,
-		Started: st.Started, Ended: st.Ended, Jobs: len(st.Jobs)}
+	r := runSummary{Run: st.Run, Recipe: st.Start.Recipe, Params: st.Start.Params, Sources: st.Start.Sources,
+		Target: st.Start.Target, Started: st.Started, Ended: st.Ended, Jobs: len(st.Jobs)}
 	r.State, _ = stateOf(st, files)
 	for _, j := range st.Jobs {
 		if j.Live() {

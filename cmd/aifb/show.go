@@ -73,7 +73,11 @@ func showJSON(w io.Writer, r runSummary, st *runtime.RunState) error {
 func show(w io.Writer, r runSummary, st *runtime.RunState) error {
 	fmt.Fprintf(w, "run     %s: %s\nrecipe  %s\n", r.Run, r.State, r.Recipe)
 	for _, name := range slices.Sorted(maps.Keys(r.Params)) {
-		fmt.Fprintf(w, "        %s=%s\n", runtime.Printable(name), runtime.Printable(r.Params[name]))
+		from := ""
+		if source := r.Sources[name]; source != "" {
+			from = "  (from " + source + ")"
+		}
+		fmt.Fprintf(w, "        %s=%s\n", runtime.Printable(name), runtime.Printable(r.Params[name]+from))
 	}
 	fmt.Fprintf(w, "target  %s\nstarted %s\n", r.Target, r.Started.Local().Format(time.DateTime))
 	if !r.Ended.IsZero() {

@@ -1,0 +1,56 @@
+package starlib
+
+import (
+	"io/fs"
+	"path"
+	"slices"
+	"strings"
+
+	"go.starlark.net/syntax"
+)
+
+// A libraryEntry is a function of the library that YAML calls by the type of a service or client. In NAME.star it is
+// called NAME, or begins with NAME_. That of a client takes the service as its first parameter.
+type libraryEntry struct {
+	module string // "@aifb//redis.star"
+	name   string
+	client bool
+	params []mainParam
+}
+
+// libraryEntries returns the entries of the library, by name. A file with errors has none: whoever loads it is told.
+func libraryEntries(library fs.FS) (entries []libraryEntry) {
+	names, _ := fs.Glob(library, "*.star") // the pattern is good
+	for _, file := range names {
+		text, err := fs.ReadFile(library, file)
+		if err != nil {
+			continue
+		}
+		f, err := dialect().Parse(libraryPrefix+file, text, 0)
+		if err != nil {
+			continue
+		}
+		stem := strings.TrimSuffix(path.Base(file), ".star")
+		for _, stmt := range f.Stmts {
+			def, ok := stmt.(*syntax.DefStmt)
+			if !ok || def.Name.Name != stem && !strings.HasPrefix(def.Name.Name, stem+"_") {
+				continue
+			}
+			e := libraryEntry{module: libraryPrefix + file, name: def.Name.Name, params: mainParams(def)}
+			e.client = len(e.params) > 0 && e.params[0].Name == "service"
+			entries = append(entries, e)
+		}
+	}
+	slices.SortFunc(entries, func(a, b libraryEntry) int { return strings.Compare(a.name, b.name) })
+	return entries
+}
+
+// param returns the parameter of that name, or nil.
+func (e *libraryEntry) param(name string) *mainParam {
+	for i := range e.params {
+		if e.params[i].Name == name {
+			return &e.params[i]
+		}
+	}
+	return nil
+}
