@@ -487,7 +487,7 @@ func TestCancelEverything(t *testing.T) {
 			var since time.Time
 			tr.begun = func() { time.AfterFunc(20*time.Millisecond, func() { since = time.Now(); cancel(cause) }) }
 			out, _, err := tr.exec(ctx)
-			if took := time.Since(since); err != cause || took > time.Second { // 100 ms, on a machine that has nothing else to do
+			if took := time.Since(since); err != cause || took > 5*time.Second { // some ms, on a machine that has nothing else to do
 				t.Errorf("%v after %v", err, took)
 			}
 			if out != "cleaned True\n" {
