@@ -128,8 +128,8 @@ func (a *analysis) checkCall(r *reporter, call *syntax.CallExpr, b *Builtin) {
 	}
 	for _, err := range bd.errs {
 		at := call.Fn
-		if e := (*argumentError)(nil); errors.As(err, &e) && e.name != "" {
-			at = argumentNode(call, b, e.name)
+		if e := (*argumentError)(nil); errors.As(err, &e) {
+			at = argumentNode(call, e.place)
 		}
 		r.at(at, runtime.HintOf(err), "%w", err)
 	}
@@ -193,21 +193,20 @@ func (s slot) setKnown(path string, v starlark.Value) error {
 	return s.set(path, v)
 }
 
-// argumentNode is where a call gives the parameter of that name its value.
-func argumentNode(call *syntax.CallExpr, b *Builtin, name string) syntax.Expr {
-	n := slices.IndexFunc(b.Params, func(p Param) bool { return p.Name == name && p.Rest == "" && !p.Keyword })
+// argumentNode is the argument of a call at a place, or what is called if the call has none there.
+func argumentNode(call *syntax.CallExpr, at place) syntax.Expr {
+	if args := positional(call); at.index >= 0 && at.index < len(args) {
+		return args[at.index]
+	}
 	for _, arg := range call.Args {
 		kw, ok := arg.(*syntax.BinaryExpr)
-		if ok && kw.Op == syntax.EQ {
-			if kw.X.(*syntax.Ident).Name == name {
-				return kw.X
-			}
+		if !ok || kw.Op != syntax.EQ || kw.X.(*syntax.Ident).Name != at.name {
 			continue
 		}
-		if n == 0 {
-			return arg
+		if at.value {
+			return kw.Y
 		}
-		n--
+		return kw.X
 	}
 	return call.Fn
 }

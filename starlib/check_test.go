@@ -136,7 +136,7 @@ func TestLints(t *testing.T) {
 		},
 		"no-export": {
 			bad:  []string{`wait_done(client(command = "x"))`},
-			good: []string{`wait_done(client(command = "x")); print(measurements())`, `c = client(command = "x"); wait_done(c); print(c.metric("rps"))`, `wait_done(job("x"))`},
+			good: []string{`wait_done(client(command = "x")); print(measurements())`, `wait_done(client(command = "x")); print(read("x"))`, `c = client(command = "x"); wait_done(c); print(c.metric("rps"))`, `wait_done(job("x"))`},
 		},
 		"unknown-state": {
 			bad:  []string{`c = job("a"); wait_done(c); print(c.state == "complete")`},
@@ -225,7 +225,7 @@ func TestCheckAll(t *testing.T) {
 	}{
 		{"syntax", map[string]string{"r.star": "x = = 1\n"}, []string{"r.star"}, []string{"1:5 syntax: got '=', want primary expression"}},
 		{"names and calls", map[string]string{"r.star": "def main():\n    servce(1)\n    wait_done(1)\n"}, []string{"r.star"}, []string{
-			"2:5 name: undefined: servce", "3:5 call: wait_done: jobs[0]: got int, want Service, Client or Job"}},
+			"2:5 name: undefined: servce", "3:15 call: wait_done: jobs[0]: got int, want Service, Client or Job"}},
 		{"a cycle", map[string]string{"a.star": "load(\"b.star\", \"b\")\na = b\n", "b.star": "load(\"a.star\", \"a\")\nb = a\n"}, []string{"a.star", "b.star"},
 			[]string{"b.star:1:6 load: load: a cycle: a.star → b.star → a.star"}},
 		{"a file that acts when it is loaded", map[string]string{"r.star": "load(\"lib.star\", \"s\")\nprint(s)\n",

@@ -230,7 +230,7 @@ func checkExport(a *analysis, r *reporter) {
 	if len(clients) == 0 || a.isLoaded {
 		return
 	}
-	if len(a.builtinCalls("export_csv", "export_json", "measurements", "record", "expect")) > 0 {
+	if len(a.builtinCalls("export_csv", "export_json", "measurements", "record", "expect", "run", "read", "download")) > 0 {
 		return
 	}
 	for _, n := range a.nodes {

@@ -364,6 +364,7 @@ func (a *analysis) staticCall(call *syntax.CallExpr) (v starlark.Value, exact bo
 func examples() map[string]staticValue {
 	all := map[string]staticValue{
 		"Ready": {&readyValue{}, true}, "Metric": {&metricValue{}, true}, "Table": {newTable(nil), true},
+		"ClusterTable": {newClusterTable(runtime.Table{Name: runtime.TableQueue}), true}, "Secret": {&secretValue{}, true},
 		"str": {starlark.String(""), false}, "float": {starlark.Float(0), false}, "int": {starlark.MakeInt(0), false},
 	}
 	for _, role := range []runtime.Role{runtime.RoleService, runtime.RoleClient, runtime.RoleJob} {
