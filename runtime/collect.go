@@ -39,7 +39,7 @@ func (c *collector) run(ctx context.Context) {
 			}
 			return len(ended) > 0, nil
 		})
-		if err != nil || Pause(ctx, wait) != nil {
+		if err != nil || c.pause(ctx, wait) != nil {
 			return
 		}
 		wait = 0

@@ -30,7 +30,7 @@ func (w *watcher) follow(ctx context.Context) {
 			return
 		}
 		w.send(ctx, nil) // what jobs write is not watched
-		if Pause(ctx, wait) != nil {
+		if w.pause(ctx, wait) != nil {
 			return
 		}
 	}

@@ -25,6 +25,9 @@ type Session struct {
 	// GOOS and GOARCH name them. It is asked only if the target is another machine.
 	Binary func(os, arch string) (string, error)
 
+	// Clock is what the run goes by, and its target; nil is the real one.
+	Clock Clock
+
 	// KeepFiles leaves the files of the run on the target when it is closed, also if no job is left there.
 	KeepFiles bool
 
@@ -114,7 +117,7 @@ func (s *Session) Stop(ctx context.Context, hs ...*Handle) error {
 // cancel ends those of the named jobs that are live, and waits until the files of all are here. Of a job that is still
 // to be submitted it waits for the answer first, unless the submitter has ended.
 func (s *Session) cancel(ctx context.Context, names []string) error {
-	ctx, done := context.WithTimeoutCause(ctx, stopGrace, Faultf(FaultInfra,
+	ctx, done := withTimeout(ctx, s.Clock, stopGrace, Faultf(FaultInfra,
 		"look for them in squeue, then run `aifb stop "+s.Run+"`", "the jobs did not end within %v", stopGrace))
 	defer done()
 	err := s.await(ctx, func(st *RunState) (bool, error) {

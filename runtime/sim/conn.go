@@ -161,26 +161,33 @@ func (c conn) Watch(ctx context.Context, runDir string, w io.Writer) error {
 		if _, err := io.WriteString(w, lines); err != nil {
 			return err
 		}
+		passed, stop := (<-chan time.Time)(nil), func() bool { return true }
+		if next < Forever {
+			passed, stop = runtime.After(c.config.Clock, next)
+		}
 		select {
-		case <-next:
+		case <-passed:
 		case <-changed:
 		case <-ctx.Done():
+		}
+		stop()
+		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
 	}
 }
 
-// unseen takes what is in a directory of events, as one text in the order in which a shell lists files. It says when to
-// look again.
-func (c conn) unseen(dir string) (lines string, changed <-chan struct{}, next <-chan time.Time, err error) {
+// unseen takes what is in a directory of events, as one text in the order in which a shell lists files. It says in which
+// time to look again.
+func (c conn) unseen(dir string) (lines string, changed <-chan struct{}, next time.Duration, err error) {
 	c.lock()
 	defer c.mu.Unlock()
 	if c.fault(Disconnected) {
-		return "", nil, nil, errDisconnected
+		return "", nil, 0, errDisconnected
 	}
 	e := c.memory.dir(dir)
 	if e == nil {
-		return "", nil, nil, fmt.Errorf("%s is not a directory", dir)
+		return "", nil, 0, fmt.Errorf("%s is not a directory", dir)
 	}
 	var b strings.Builder
 	for _, name := range slices.Sorted(maps.Keys(e.entries)) {
@@ -189,8 +196,9 @@ func (c conn) unseen(dir string) (lines string, changed <-chan struct{}, next <-
 			delete(e.entries, name)
 		}
 	}
+	next = Forever
 	if len(c.events) > 0 {
-		next = c.clock.after(c.events[0].at.Sub(c.time))
+		next = c.events[0].at.Sub(c.time)
 	}
 	return b.String(), c.changed, next, nil
 }

@@ -4,7 +4,7 @@
 // each the files are there that runtime.Script promises. The dates are worked out when somebody looks, in their order,
 // so that what is seen does not depend on when or how often it is looked at, and no goroutine is at work in between.
 //
-// Time is the real one, which in a bubble of testing/synctest is virtual.
+// Time is the real one, which in a bubble of testing/synctest is virtual, or that of a [Clock].
 package sim
 
 import (
@@ -40,6 +40,9 @@ type Config struct {
 	// is nil, a probe succeeds if the service answers, and all else does.
 	Exec func(ctx context.Context, cmd runtime.Cmd) error
 
+	// Clock is what the cluster goes by; nil is the real one.
+	Clock runtime.Clock
+
 	// Files is where the jobs leave their files; nil: in memory, where the cluster's Conn finds them.
 	Files Files
 }
@@ -51,17 +54,10 @@ type Files interface {
 	Rename(from, to string) // if from exists
 }
 
-// A clock is all that the package knows of time.
-type clock struct {
-	now   func() time.Time
-	after func(time.Duration) <-chan time.Time
-}
-
 // A Cluster is a simulated cluster. It is a runtime.Scheduler, an Explainer and a Finder. All methods may be called
 // concurrently.
 type Cluster struct {
 	config Config
-	clock  clock
 
 	mu      sync.Mutex // guards what follows, and is taken by lock
 	born    time.Time
@@ -98,7 +94,6 @@ func New(config Config) *Cluster {
 	setDefault(&config.MinJobAge, 5*time.Minute)
 	c := &Cluster{
 		config:  config,
-		clock:   clock{now: time.Now, after: time.After},
 		changed: make(chan struct{}),
 		faults:  make(map[Fault]int),
 		memory:  newMemory(),
@@ -116,7 +111,7 @@ func New(config Config) *Cluster {
 	for i := range config.Nodes {
 		c.nodes = append(c.nodes, &node{name: fmt.Sprintf("n%d", i+1), free: config.Cores})
 	}
-	c.born = c.clock.now()
+	c.born = runtime.Now(config.Clock)
 	c.time = c.born
 	return c
 }
@@ -144,7 +139,7 @@ func (c *Cluster) Target() runtime.Target {
 // lock takes the lock, and lets happen what has happened by now.
 func (c *Cluster) lock() {
 	c.mu.Lock()
-	now := c.clock.now()
+	now := runtime.Now(c.config.Clock)
 	for len(c.events) > 0 && !c.events[0].at.After(now) {
 		e := heap.Pop(&c.events).(event)
 		c.time = e.at
@@ -185,10 +180,7 @@ func (c *Cluster) call(ctx context.Context) error {
 // pause waits, unless ctx ends.
 func (c *Cluster) pause(ctx context.Context, d time.Duration) error {
 	if d > 0 && ctx.Err() == nil {
-		select {
-		case <-c.clock.after(d):
-		case <-ctx.Done():
-		}
+		return runtime.PauseOn(ctx, c.config.Clock, d)
 	}
 	return context.Cause(ctx)
 }
