@@ -196,7 +196,7 @@ func resultBuiltins() []*Builtin {
 			whereArgs{}, append([]argument[whereArgs]{path}, whereArguments()...),
 			func(c *call, a *whereArgs) (starlark.Value, error) {
 				recs := c.session.Measurements(a.where)
-				return nil, runtime.WriteFile(a.path, func(w io.Writer) error { return write(w, recs) })
+				return nil, c.env.Create(a.path, func(w io.Writer) error { return write(w, recs) })
 			})
 	}
 	return []*Builtin{

@@ -21,6 +21,9 @@ type origins struct {
 func (c *call) deed() runtime.Deed {
 	c.deeds++
 	key := fmt.Sprintf("%s%d", c.thread.Name, c.deeds)
+	if c.step != nil {
+		c.step.Key = key
+	}
 	stack := c.thread.CallStack()
 	stack.Pop() // the builtin itself
 	c.origins.mu.Lock()

@@ -3,7 +3,9 @@ package starlib
 import (
 	"context"
 	"io"
+	"time"
 
+	startime "go.starlark.net/lib/time"
 	"go.starlark.net/starlark"
 
 	"github.com/aifb/aifb/runtime"
@@ -20,6 +22,9 @@ type run struct {
 }
 
 func newRun(session *runtime.Session, env Env, l *loader) *run {
+	if env.Create == nil {
+		env.Create = runtime.WriteFile
+	}
 	if env.Stdout == nil {
 		env.Stdout = io.Discard
 	}
@@ -50,11 +55,15 @@ type call struct {
 	*task
 	thread *starlark.Thread
 	recv   starlark.Value // of a method
+	step   *Step          // nil: nobody is told of it
 }
 
 // thread returns a thread that ends when ctx does. The caller calls done when nothing runs on it any more.
 func (r *run) thread(ctx context.Context, name string, loading bool) (t *starlark.Thread, done func()) {
 	t = &starlark.Thread{Name: name, Load: r.load}
+	if clock := r.session.Clock; clock != nil {
+		startime.SetNow(t, func() (time.Time, error) { return clock.Now(), nil })
+	}
 	t.SetLocal(taskKey, &task{run: r, ctx: ctx, loading: loading})
 	stop := context.AfterFunc(ctx, func() { t.Cancel("the run was cancelled") })
 	return t, func() { stop() }

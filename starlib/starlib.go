@@ -89,6 +89,12 @@ func (r *Recipe) Check(given []string) (map[string]string, error) {
 type Env struct {
 	Stdout io.Writer    // for print and help
 	Warn   func(string) // told what went wrong without ending the recipe; may be nil
+
+	// Step, if not nil, is told of each call of a builtin before it is made. What it returns is called after it.
+	Step func(*Step) (done func(error))
+
+	// Create makes a file on this machine of what write writes, whole or not at all; nil is runtime.WriteFile.
+	Create func(name string, write func(io.Writer) error) error
 }
 
 // Exec runs the recipe: its statements, and then main, if it has one, with the given parameters (name=value).

@@ -109,12 +109,9 @@ func (c conn) Get(ctx context.Context, name string, from int64, w io.Writer) err
 // Close implements runtime.Conn.
 func (c conn) Close() error { return nil }
 
-// home is the directory of the only user.
-const home = "/home/user"
-
 // Host implements runtime.Machine.
 func (c conn) Host(ctx context.Context) (string, string, string, error) {
-	return home, "linux", "amd64", c.call(ctx)
+	return c.config.Home, "linux", "amd64", c.call(ctx)
 }
 
 // Archive implements runtime.Machine.

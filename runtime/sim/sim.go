@@ -8,6 +8,7 @@
 package sim
 
 import (
+	"cmp"
 	"container/heap"
 	"context"
 	"fmt"
@@ -20,6 +21,7 @@ import (
 // A Config says what a cluster is. The zero value of a field is its default.
 type Config struct {
 	Nodes    int           // named n1, n2, ...; 0: 4
+	Host     string        // the name of every node instead: then jobs reach each other by it
 	Cores    int           // of each node; 0: 64
 	Interval time.Duration // between two looks of the scheduler at its queue; 0: a second
 	MaxJobs  int           // of which more are refused until some have ended; 0: there is no limit
@@ -39,6 +41,9 @@ type Config struct {
 	// Exec runs the commands that are neither the scheduler's nor a session's own, such as a probe of a service. If it
 	// is nil, a probe succeeds if the service answers, and all else does.
 	Exec func(ctx context.Context, cmd runtime.Cmd) error
+
+	// Home is the home directory of the only user; empty: /home/user.
+	Home string
 
 	// Clock is what the cluster goes by; nil is the real one.
 	Clock runtime.Clock
@@ -92,6 +97,7 @@ func New(config Config) *Cluster {
 	setDefault(&config.KillWait, 30*time.Second)
 	setDefault(&config.RequeueDelay, 2*time.Minute)
 	setDefault(&config.MinJobAge, 5*time.Minute)
+	setDefault(&config.Home, "/home/user")
 	c := &Cluster{
 		config:  config,
 		changed: make(chan struct{}),
@@ -109,7 +115,7 @@ func New(config Config) *Cluster {
 		c.config.Files = c.memory
 	}
 	for i := range config.Nodes {
-		c.nodes = append(c.nodes, &node{name: fmt.Sprintf("n%d", i+1), free: config.Cores})
+		c.nodes = append(c.nodes, &node{name: cmp.Or(config.Host, fmt.Sprintf("n%d", i+1)), free: config.Cores})
 	}
 	c.born = runtime.Now(config.Clock)
 	c.time = c.born
@@ -122,8 +128,8 @@ const (
 	portCount = 12000
 )
 
-func setDefault[T int | time.Duration](value *T, def T) {
-	if *value == 0 {
+func setDefault[T int | string | time.Duration](value *T, def T) {
+	if *value == *new(T) {
 		*value = def
 	}
 }
