@@ -39,19 +39,14 @@ func (s *Step) Text() string {
 }
 
 func showArgument(v starlark.Value) string {
-	text := ""
-	switch v := v.(type) {
-	case *handle:
-		return v.Name
-	case *starlark.List:
-		var elems []string
-		for e := range v.Elements() {
-			elems = append(elems, showArgument(e))
+	if hs, err := toHandles("", v); err == nil && len(hs) > 0 {
+		var names []string
+		for _, h := range hs {
+			names = append(names, h.Name)
 		}
-		text = "[" + strings.Join(elems, ", ") + "]"
-	default:
-		text = v.String()
+		return strings.Join(names, ", ")
 	}
+	text := v.String()
 	if runes := []rune(text); len(runes) > maxValue {
 		text = string(runes[:maxValue]) + "…"
 	}
