@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"math"
 	"path"
 	"strings"
 	"time"
@@ -158,4 +159,4 @@ func lateness(j *JobState) []Measurement {
 	return []Measurement{{Metric: "start_skew", Value: *j.Exit.Late, Unit: "s"}}
 }
 
-func seconds(t float64) time.Time { return time.UnixMicro(int64(t * 1e6)) }
+func seconds(t float64) time.Time { return time.UnixMicro(int64(math.Round(t * 1e6))) }

@@ -26,14 +26,16 @@ func Builtins() []*Builtin {
 }
 
 // predeclared are the names that every file knows, beside Starlark's own. A builtin "a.b" is b of the module a.
-func predeclared() starlark.StringDict {
+func predeclared() starlark.StringDict { return predeclare(Builtins()) }
+
+func predeclare(builtins []*Builtin) starlark.StringDict {
 	names := starlark.StringDict{
 		"struct": starlark.NewBuiltin("struct", starlarkstruct.Make),
 		"json":   starjson.Module,
 		"math":   starmath.Module,
 		"time":   startime.Module,
 	}
-	for _, b := range Builtins() {
+	for _, b := range builtins {
 		module, member, ok := strings.Cut(b.Name, ".")
 		if !ok {
 			names[b.Name] = b.value()

@@ -29,6 +29,7 @@ type loader struct {
 	dir     string // of the recipe
 	library fs.FS
 	known   func(name string) bool // a name is predeclared
+	tests   bool                   // the recipe is a file of tests, which knows more names
 	files   map[fileID]*file       // nil: it could not be read, which was reported
 	open    []fileID               // the files that are being read, each loaded by the one before
 }
@@ -215,7 +216,7 @@ func (l *loader) parse(id fileID, text []byte) (*file, []*SourceError) {
 	l.open = append(l.open, id)
 	defer func() { l.open = l.open[:len(l.open)-1] }()
 	var errs []*SourceError
-	program, err := starlark.FileProgram(f.syntax, l.known)
+	program, err := starlark.FileProgram(f.syntax, l.knownIn(f))
 	if err != nil {
 		errs = l.compileErrors(f, err)
 	}
@@ -226,6 +227,14 @@ func (l *loader) parse(id fileID, text []byte) (*file, []*SourceError) {
 		}
 	}
 	return f, errs
+}
+
+// knownIn returns which names are predeclared in a file.
+func (l *loader) knownIn(f *file) func(string) bool {
+	if !l.tests || !isTestFile(f.name) {
+		return l.known
+	}
+	return func(name string) bool { return name == "assert" || name == "fake" || l.known(name) }
 }
 
 // parse turns the text into statements.

@@ -19,6 +19,7 @@ type run struct {
 	predeclared starlark.StringDict
 	modules     map[*file]starlark.StringDict // the files that were loaded and run
 	origins     *origins
+	fake        Fake // of a test
 }
 
 func newRun(session *runtime.Session, env Env, l *loader) *run {
@@ -28,8 +29,8 @@ func newRun(session *runtime.Session, env Env, l *loader) *run {
 	if env.Stdout == nil {
 		env.Stdout = io.Discard
 	}
-	return &run{session, env, l, predeclared(), make(map[*file]starlark.StringDict),
-		&origins{calls: make(map[string]starlark.CallStack)}}
+	return &run{session: session, env: env, loader: l, predeclared: predeclared(), modules: make(map[*file]starlark.StringDict),
+		origins: &origins{calls: make(map[string]starlark.CallStack)}}
 }
 
 func (r *run) warn(text string) {

@@ -116,6 +116,11 @@ func (r *Recipe) Exec(ctx context.Context, session *runtime.Session, env Env, gi
 	if err == nil && r.main != nil {
 		err = r.callMain(thread, globals["main"], given)
 	}
+	return run.end(ctx, err)
+}
+
+// end is the error of a recipe that has ended with err. Of what it started, nobody may have asked what became of it.
+func (r *run) end(ctx context.Context, err error) error {
 	if e := (*Exit)(nil); errors.As(err, &e) {
 		if e.Code == 0 {
 			return nil
@@ -123,9 +128,9 @@ func (r *Recipe) Exec(ctx context.Context, session *runtime.Session, env Env, gi
 		return e
 	}
 	if err == nil {
-		err = session.Flush(ctx) // of what was started, nobody may have asked what became of it
+		err = r.session.Flush(ctx)
 	}
-	return run.locate(ctx, err)
+	return r.locate(ctx, err)
 }
 
 func (r *Recipe) callMain(thread *starlark.Thread, v starlark.Value, given []string) error {

@@ -58,7 +58,7 @@ Exit codes: aifb help exit-codes.`,
 		Writer:    std.out,
 		ErrWriter: std.err,
 		Commands: []*cli.Command{
-			execCommand(std), planCommand(std), replCommand(std),
+			execCommand(std), planCommand(std), testCommand(std), replCommand(std),
 			runsCommand(std), showCommand(std), statusCommand(std), logsCommand(std), exportCommand(std),
 			stopCommand(std), resumeCommand(std), gcCommand(std), doctorCommand(std),
 			{Name: "load", Usage: `generate load; in a recipe, command = "$AIFB load ..."`,

@@ -158,7 +158,7 @@ func newPlan(cfg *config, name, files string) (*plan, error) {
 	if _, ok := t.Scheduler.(*local.Scheduler); ok {
 		config.Host, scripts = "127.0.0.1", localPreviews
 	}
-	p.stage = newStage(time.Now(), config, files)
+	p.stage = newStage(time.Now().Truncate(time.Second), config, files)
 	p.scripts = scripts
 	t.Conn = wholeMachine{p.Conn()}
 	p.poll(&t)
@@ -211,7 +211,10 @@ func (p *plan) step(s *starlib.Step) (done func(error)) {
 	if !s.Acts && !slices.Contains([]string{"print", "warn", "help"}, s.Builtin) {
 		return func(error) {}
 	}
-	n := &planned{Step: s, call: s.Text(), began: p.clock.Now()}
+	n := &planned{Step: s, call: s.Builtin, began: p.clock.Now()}
+	if s.Acts {
+		n.call = s.Text()
+	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.steps = append(p.steps, n)

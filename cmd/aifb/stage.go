@@ -118,6 +118,9 @@ func (g *stage) notify(rec runtime.Record, st *runtime.RunState) {
 	g.Behave(name, b)
 }
 
+// measurementsFile is where a job leaves measurements, below its directory.
+const measurementsFile = runtime.DirMetrics + "/" + runtime.MeasurementsFile
+
 // writeMeasurements makes a job leave measurements.
 func writeMeasurements(b *sim.Behaviour, ms []runtime.Measurement) {
 	var text strings.Builder
@@ -125,7 +128,7 @@ func writeMeasurements(b *sim.Behaviour, ms []runtime.Measurement) {
 	for _, m := range ms {
 		e.Encode(m) // of text and finite numbers, to memory
 	}
-	addFile(b, path.Join(runtime.DirMetrics, runtime.MeasurementsFile), text.String())
+	addFile(b, measurementsFile, text.String())
 }
 
 func addFile(b *sim.Behaviour, name, text string) {

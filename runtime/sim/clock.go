@@ -65,15 +65,13 @@ func (c *Clock) Run(ctx context.Context, limit time.Duration, f func(context.Con
 		f(ctx)
 	}()
 	for w := new(watch); ; {
+		idle := w.allWait()
 		select {
 		case <-done:
 			return
 		default:
 		}
-		if !w.allWait() {
-			continue
-		}
-		if !c.step() {
+		if idle && !c.step() {
 			cancel(runtime.Faultf(runtime.FaultRun, "", "it waits for what never happens"))
 			<-done
 			return

@@ -2,6 +2,7 @@ package sim
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"io/fs"
@@ -26,7 +27,9 @@ func (c conn) Run(ctx context.Context, cmd runtime.Cmd) error {
 		return err
 	}
 	if c.config.Exec != nil {
-		return c.config.Exec(ctx, cmd)
+		if err := c.config.Exec(ctx, cmd); !errors.Is(err, errors.ErrUnsupported) {
+			return err
+		}
 	}
 	env := make(map[string]string)
 	for _, arg := range cmd.Args {

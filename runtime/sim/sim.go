@@ -39,7 +39,7 @@ type Config struct {
 	Skew   time.Duration // by which the clocks of the cluster are ahead
 
 	// Exec runs the commands that are neither the scheduler's nor a session's own, such as a probe of a service. If it
-	// is nil, a probe succeeds if the service answers, and all else does.
+	// is nil, or its error is errors.ErrUnsupported, a probe succeeds if the service answers, and all else does.
 	Exec func(ctx context.Context, cmd runtime.Cmd) error
 
 	// Home is the home directory of the only user; empty: /home/user.
