@@ -116,7 +116,9 @@ func (l *loader) hint(name string) string {
 func (l *loader) libraryNames() (names []string) {
 	found, _ := fs.Glob(l.library, "*.star") // the pattern is good
 	for _, n := range found {
-		names = append(names, libraryPrefix+n)
+		if !isTestFile(n) {
+			names = append(names, libraryPrefix+n)
+		}
 	}
 	return names
 }

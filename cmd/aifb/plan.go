@@ -351,6 +351,9 @@ func (s *planned) document(st *runtime.RunState, previews map[string]slurm.Previ
 		if j.Started != nil {
 			job.Port = j.Started.Port
 		}
+		if job.Host != "" {
+			job.End = strings.Replace(job.End, " on "+job.Host, "", 1)
+		}
 		if j.Stopping && j.Status.Outcome == runtime.Cancelled {
 			job.End = "stopped"
 			if j.Why != "" {
@@ -397,7 +400,8 @@ func (d *planDocument) print(w io.Writer, scripts bool) error {
 		}
 	}
 	fmt.Fprintf(&b, "\nexit code %d after %v of simulated time\n", d.Exit, seconds(d.Seconds))
-	fmt.Fprintf(&b, "made up, because only the target knows: ids, nodes, ports and times of %d jobs, and %d measurements\n", d.Jobs, d.Measurements)
+	fmt.Fprintf(&b, "made up, because only the target knows: ids, nodes, ports and times of %s, and %s\n",
+		plural(d.Jobs, "job"), plural(d.Measurements, "measurement"))
 	for _, note := range append([]string{"RUN stands for the id of the run"}, d.Notes...) {
 		b.WriteString(note + "\n")
 	}

@@ -62,13 +62,16 @@ func (g *stage) poll(t *runtime.Target) {
 // run runs f in the session, in simulated time, and ends the session. The error is that of f, or what the session could
 // not do.
 func (g *stage) run(ctx context.Context, f func(context.Context) error) (err error) {
-	g.clock.Run(ctx, maxSimulated, func(ctx context.Context) {
-		if err = g.session.Open(ctx); err != nil {
+	g.clock.Run(ctx, maxSimulated, func(limited context.Context) {
+		if err = g.session.Open(limited); err != nil {
 			return
 		}
-		err = f(ctx)
-		if cause := context.Cause(ctx); cause != nil {
+		err = f(limited)
+		if cause := context.Cause(limited); cause != nil {
 			err = cause
+		}
+		if ctx.Err() != nil { // whoever interrupts it wants it to end at once, and there is nothing to clean
+			return
 		}
 		if _, end := g.session.Close(context.WithoutCancel(ctx), err, false); err == nil {
 			err = end

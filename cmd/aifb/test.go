@@ -90,6 +90,10 @@ func testFiles(args []string) (names []string, err error) {
 		args = []string{"."}
 	}
 	for _, arg := range args {
+		if strings.HasPrefix(arg, "@") { // of the library
+			names = append(names, arg)
+			continue
+		}
 		info, err := os.Stat(arg)
 		if err != nil {
 			return nil, runtime.Faultf(runtime.FaultUsage, "", "%w", err)
