@@ -277,6 +277,7 @@ type planDocument struct {
 
 type planStep struct {
 	Position    string           `json:"position"`
+	Callers     []string         `json:"callers,omitempty"` // the places of the calls that led there, the innermost first
 	Call        string           `json:"call"`
 	Seconds     float64          `json:"seconds"` // that it takes in simulated time
 	Error       string           `json:"error,omitempty"`
@@ -335,6 +336,9 @@ func (s *planned) document(st *runtime.RunState, previews map[string]slurm.Previ
 	step := planStep{Call: s.call, Printed: s.printed.String(), Files: s.files}
 	if len(s.Frames) > 0 {
 		step.Position = s.Frames[0].Pos.String()
+		for _, f := range s.Frames[1:] {
+			step.Callers = append(step.Callers, f.Pos.String())
+		}
 	}
 	if !s.ended.IsZero() {
 		step.Seconds = s.ended.Sub(s.began).Seconds()
@@ -390,7 +394,7 @@ func (d *planDocument) print(w io.Writer, scripts bool) error {
 	fmt.Fprintf(&b, "plan of %s on %s; nothing is contacted, and time is simulated\n", d.Recipe, d.Target)
 	var last planSubmission
 	for i, s := range d.Steps {
-		fmt.Fprintf(&b, "\n%d. %s: %s\n", i+1, s.Position, s.Call)
+		fmt.Fprintf(&b, "\n%d. %s: %s\n", i+1, strings.Join(append([]string{s.Position}, s.Callers...), " < "), s.Call)
 		s.printWords(&b)
 		for _, sub := range s.Submissions {
 			if scripts {

@@ -10,6 +10,8 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/aifb/aifb/starlib"
 )
 
 // sbatch keeps what it is given, and runs it on this machine, an array as several jobs.
@@ -131,4 +133,25 @@ func TestRecipes(t *testing.T) {
 	if out, err := exec.Command("aifb", "test", "../../recipes").CombinedOutput(); err != nil {
 		t.Errorf("%v\n%s", err, out)
 	}
+}
+
+// BenchmarkTest is what a test of a recipe costs, of a service and a client.
+func BenchmarkTest(b *testing.B) {
+	dir := b.TempDir()
+	name := filepath.Join(dir, "x_test.star")
+	text := "def test_x():\n    s = service(\"s\", command = \"s\", port = 0)\n    wait_done(client(s, command = \"c\"))\n"
+	if err := os.WriteFile(name, []byte(text), 0o600); err != nil {
+		b.Fatal(err)
+	}
+	tests, err := starlib.ReadTests(name, nil)
+	if err != nil {
+		b.Fatal(err)
+	}
+	t := &tester{dir: dir}
+	for b.Loop() {
+		if r := t.test(b.Context(), tests, name, "test_x"); !r.OK {
+			b.Fatal(r.err)
+		}
+	}
+	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "tests/s")
 }

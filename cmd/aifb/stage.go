@@ -16,6 +16,7 @@ import (
 	"github.com/aifb/aifb/runtime/load"
 	"github.com/aifb/aifb/runtime/sim"
 	"github.com/aifb/aifb/slurm"
+	"github.com/aifb/aifb/storage"
 )
 
 // maxSimulated is how much simulated time a recipe may take.
@@ -47,7 +48,7 @@ func newStage(now time.Time, config sim.Config, files string) *stage {
 	g := &stage{clock: sim.NewClock(now)}
 	config.Clock = g.clock
 	g.Cluster = sim.New(config)
-	g.session = &runtime.Session{Run: "RUN", Clock: g.clock, Store: new(sim.Store), Files: files, Binary: binary, Notify: g.notify}
+	g.session = &runtime.Session{Run: "RUN", Clock: g.clock, Store: storage.Memory(), Files: files, Binary: binary, Notify: g.notify}
 	g.session.Target = runtime.Target{Name: "sim", Conn: g.Conn(), Binary: "/opt/aifb/bin/aifb"}
 	g.poll(&g.session.Target)
 	return g
@@ -199,6 +200,9 @@ func setState(b *sim.Behaviour, state string, after time.Duration) error {
 		b.Outcome, b.Code = outcome, code
 		if after == 0 {
 			b.Run, b.Answer = time.Second, sim.Forever
+		}
+		if state != "completed" {
+			b.Stdout, b.Files = "", nil
 		}
 	}
 	switch state {

@@ -15,23 +15,22 @@ import (
 // Plausible returns what a job does of which nothing is known but what is expected of it: a service prints what shows
 // that it is ready, and every metric that is named measures 1.
 func Plausible(in runtime.Intent) Behaviour {
-	texts := make(map[string]string) // by the source of a metric
+	lines := make(map[string][]string) // by the source of a metric
 	if in.Ready.Kind == "log" {
-		texts[runtime.FileStdout] = example(in.Ready.Pattern) + "\n"
-	}
-	if in.Ready.Kind == "http" {
-		texts["body"] = in.Ready.Contains
+		lines[runtime.FileStdout] = []string{example(in.Ready.Pattern)}
 	}
 	for _, m := range in.Metrics {
-		texts[m.Source] += measured(m)
+		lines[m.Source] = append(lines[m.Source], measured(m))
 	}
-	b := Behaviour{Stdout: texts[runtime.FileStdout], Stderr: texts[runtime.FileStderr], Body: texts["body"], Status: in.Ready.Status}
-	for name, text := range texts {
-		if name != runtime.FileStdout && name != runtime.FileStderr && name != "body" {
-			if b.Files == nil {
-				b.Files = make(map[string]string)
-			}
-			b.Files[path.Join(runtime.DirMetrics, name)] = text
+	b := Behaviour{Body: in.Ready.Contains, Status: in.Ready.Status, Files: make(map[string]string)}
+	for source, lines := range lines {
+		switch text := strings.Join(lines, "\n"); source {
+		case runtime.FileStdout:
+			b.Stdout = text
+		case runtime.FileStderr:
+			b.Stderr = text
+		default:
+			b.Files[path.Join(runtime.DirMetrics, source)] = text
 		}
 	}
 	return b
@@ -45,16 +44,16 @@ func measured(m runtime.Metric) string {
 	}
 	switch m.Kind {
 	case "regex":
-		return example(m.Pattern) + "\n"
+		return example(m.Pattern)
 	case "json":
 		var doc any
 		for _, name := range names {
 			doc = with(doc, strings.Split(name, "."))
 		}
 		text, _ := json.Marshal(doc) // of maps, lists and numbers
-		return string(text) + "\n"
+		return string(text)
 	}
-	return strings.Join(names, ",") + "\n" + strings.Repeat(",1", len(names))[1:] + "\n"
+	return strings.Join(names, ",") + "\n" + strings.Repeat(",1", len(names))[1:]
 }
 
 // with returns a JSON document in which also the path leads to a 1.
