@@ -62,8 +62,8 @@ type call struct {
 // thread returns a thread that ends when ctx does. The caller calls done when nothing runs on it any more.
 func (r *run) thread(ctx context.Context, name string, loading bool) (t *starlark.Thread, done func()) {
 	t = &starlark.Thread{Name: name, Load: r.load}
-	if clock := r.session.Clock; clock != nil {
-		startime.SetNow(t, func() (time.Time, error) { return clock.Now(), nil })
+	if r.session != nil && r.session.Clock != nil {
+		startime.SetNow(t, func() (time.Time, error) { return r.session.Clock.Now(), nil })
 	}
 	t.SetLocal(taskKey, &task{run: r, ctx: ctx, loading: loading})
 	stop := context.AfterFunc(ctx, func() { t.Cancel("the run was cancelled") })
