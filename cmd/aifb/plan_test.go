@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -154,4 +155,47 @@ func BenchmarkTest(b *testing.B) {
 		}
 	}
 	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "tests/s")
+}
+
+const busyRecipe = `
+START = time.now()
+
+def main():
+    services = [service("db%d" % i, command = "x", port = 0, ready = ready.http("/h")) for i in range(4)]
+    services.append(service("log", command = "y", port = 7000, ready = ready.log("Ready [a-z]+ ([0-9]+)")))
+    jobs = [job("job%d" % i, command = "z") for i in range(6)]
+    wait_running(services)
+    clients = [client(services, name = "c%d" % i, count = 3, command = "bench", metrics = metric.regex("(?P<rps>[0-9.]+) r/s")) for i in range(5)]
+    for j in clients + jobs:
+        wait_done(j, check = False)
+        print(j.name, j.state, j.elapsed, j.host, j.job_id, j.exit_code, time.now() - START)
+    print(measurements())
+    stop(services[0])
+    wait_done(job("late", command = "q"), timeout = "5s")
+`
+
+// However many jobs end at nearly the same time, and however busy the machine is, a plan is the same each time.
+func TestPlanIsTheSame(t *testing.T) {
+	t.Parallel()
+	name := filepath.Join(t.TempDir(), "busy.star")
+	if err := os.WriteFile(name, []byte(busyRecipe), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	args := []string{"plan", "--scripts=false", name}
+	for _, a := range []string{"job1=timeout@10s", "job2=failed@11s", "job3=exit:3@12s", "job4=lost@3s", "late=pending", "c2.1=failed@1s", "c3.*=timeout@2s"} {
+		args = append(args, "--assume", a)
+	}
+	var want []byte
+	for i := range 10 {
+		out, err := exec.Command("aifb", args...).Output()
+		if exit := (*exec.ExitError)(nil); !errors.As(err, &exit) || exit.ExitCode() != 7 {
+			t.Fatalf("%v\n%s", err, out)
+		}
+		if i == 0 {
+			want = out
+		}
+		if diff := cmp.Diff(string(want), string(out)); diff != "" {
+			t.Fatalf("run %d:\n%s", i, diff)
+		}
+	}
 }

@@ -201,7 +201,7 @@ func setState(b *sim.Behaviour, state string, after time.Duration) error {
 		if after == 0 {
 			b.Run, b.Answer = time.Second, sim.Forever
 		}
-		if state != "completed" {
+		if after == 0 && state != "completed" {
 			b.Stdout, b.Files = "", nil
 		}
 	}
