@@ -3,7 +3,6 @@ package runtime
 import (
 	"context"
 	"iter"
-	"time"
 )
 
 // Adopt takes over the run that the records tell of, and whose process has ended, in order to end it: Close follows. It
@@ -27,11 +26,11 @@ func (s *Session) Adopt(ctx context.Context, recs iter.Seq2[Record, error]) erro
 		return Faultf(FaultInfra, "", "run %s: its jobs on %s cannot be looked after", s.Run, s.Target.Name)
 	}
 	if len(w.missing) > 0 {
-		if err := Pause(ctx, findGrace); err != nil {
+		if err := s.pause(ctx, findGrace); err != nil {
 			return err
 		}
 		for name := range w.missing {
-			w.missing[name] = time.Now().Add(-lostAfter) // its process was not there to wait for it
+			w.missing[name] = s.now().Add(-lostAfter) // its process was not there to wait for it
 		}
 		w.poll(ctx)
 	}

@@ -39,7 +39,7 @@ func (c *collector) run(ctx context.Context) {
 			}
 			return len(ended) > 0, nil
 		})
-		if err != nil || Pause(ctx, wait) != nil {
+		if err != nil || c.pause(ctx, wait) != nil {
 			return
 		}
 		wait = 0
@@ -196,7 +196,7 @@ func (s *Session) collected(j JobState, fetchErr error) (Collected, []Record) {
 		return c, nil
 	}
 	measured, err := readMeasurements(c.Dir, j.Metrics)
-	if err != nil {
+	if err != nil && !s.Simulated {
 		c.Problem = err.Error()
 	}
 	measured = append(measured, lateness(&j)...)

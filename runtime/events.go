@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"math"
 	"path"
 	"strings"
 	"time"
@@ -30,7 +31,7 @@ func (w *watcher) follow(ctx context.Context) {
 			return
 		}
 		w.send(ctx, nil) // what jobs write is not watched
-		if Pause(ctx, wait) != nil {
+		if w.pause(ctx, wait) != nil {
 			return
 		}
 	}
@@ -158,4 +159,4 @@ func lateness(j *JobState) []Measurement {
 	return []Measurement{{Metric: "start_skew", Value: *j.Exit.Late, Unit: "s"}}
 }
 
-func seconds(t float64) time.Time { return time.UnixMicro(int64(t * 1e6)) }
+func seconds(t float64) time.Time { return time.UnixMicro(int64(math.Round(t * 1e6))) }

@@ -80,7 +80,7 @@ func (s *Session) command(ctx context.Context, d Deed, c Command) (CommandResult
 	if c.Timeout == 0 {
 		c.Timeout = DefaultCommand
 	}
-	limited, cancel := context.WithTimeout(ctx, c.Timeout)
+	limited, cancel := s.withTimeout(ctx, c.Timeout)
 	defer cancel()
 	var stdout, stderr capped
 	err = s.Target.Conn.Run(limited, Cmd{Args: []string{"/bin/sh", "-c", inFiles, "sh", path.Join(home.runDir, dirFiles), c.Line},
@@ -274,6 +274,9 @@ func (s *Session) Download(ctx context.Context, d Deed, remote, local string) (s
 		to := local
 		if info, err := os.Stat(local); local == "" || strings.HasSuffix(local, "/") || err == nil && info.IsDir() {
 			to = filepath.Join(local, path.Base(name))
+		}
+		if s.Rehearsal {
+			return to, nil
 		}
 		if err := os.MkdirAll(filepath.Dir(to), 0o777); err != nil {
 			return "", localError(local, err)

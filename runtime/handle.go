@@ -52,7 +52,7 @@ func (h *Handle) String() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s %s: %s", h.Role, h.Name, j.String())
 	if j.Live() {
-		h.session.view(func(st *RunState) { b.WriteString(st.Stale()) })
+		h.session.view(func(st *RunState) { b.WriteString(st.stale(h.session.now())) })
 	}
 	if n := len(h.jobs); n > 1 {
 		fmt.Fprintf(&b, " (%d jobs)", n)
@@ -95,11 +95,13 @@ func (j *JobState) String() string {
 }
 
 // Stale says since when nothing is known of the target, such as ", as of 2m ago", or is "".
-func (s *RunState) Stale() string {
+func (s *RunState) Stale() string { return s.stale(time.Now()) }
+
+func (s *RunState) stale(now time.Time) string {
 	if s.LostSince.IsZero() {
 		return ""
 	}
-	return fmt.Sprintf(", as of %v ago", time.Since(s.LostSince).Round(time.Second))
+	return fmt.Sprintf(", as of %v ago", now.Sub(s.LostSince).Round(time.Second))
 }
 
 // JobID returns the scheduler's id of the handle's first job, as soon as it is known. Of one that was refused it is "".
@@ -124,7 +126,7 @@ func (h *Handle) Elapsed() time.Duration {
 			continue
 		}
 		if j.Status.State != Ended {
-			end = time.Now()
+			end = h.session.now()
 		}
 		if first.IsZero() || start.Before(first) {
 			first = start

@@ -74,12 +74,12 @@ func (s *Session) List(ctx context.Context, d Deed, l Listing) (Table, error) {
 func (s *Session) awaitBudget(ctx context.Context) error {
 	for {
 		s.mu.Lock()
-		ok := s.lists.take()
+		ok := s.lists.take(s.now())
 		s.mu.Unlock()
 		if ok {
 			return nil
 		}
-		if err := Pause(ctx, time.Second); err != nil {
+		if err := s.pause(ctx, time.Second); err != nil {
 			return err
 		}
 	}

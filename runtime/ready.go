@@ -34,7 +34,7 @@ func (s *Session) waitReady(ctx context.Context, w Wait, name string) error {
 	if limit == 0 {
 		limit = DefaultReady
 	}
-	limited, cancel := context.WithTimeout(ctx, limit)
+	limited, cancel := s.withTimeout(ctx, limit)
 	defer cancel()
 	err := s.probeUntilReady(limited, &j)
 	switch {
@@ -55,7 +55,7 @@ func (s *Session) probeUntilReady(ctx context.Context, j *JobState) error {
 		if last == nil {
 			return nil
 		}
-		pause, cancel := context.WithTimeout(ctx, interval)
+		pause, cancel := s.withTimeout(ctx, interval)
 		err := s.await(pause, func(st *RunState) (bool, error) { return false, s.failed(st, j.Job.Name) })
 		cancel()
 		if job := (*JobError)(nil); errors.As(err, &job) {
@@ -80,7 +80,7 @@ func (s *Session) notReady(ctx context.Context, j *JobState, limit time.Duration
 
 // probe returns nil if the service answers.
 func (s *Session) probe(ctx context.Context, j *JobState) error {
-	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
+	ctx, cancel := s.withTimeout(ctx, probeTimeout)
 	defer cancel()
 	switch r := j.Intent.Ready; r.Kind {
 	case "http":

@@ -29,7 +29,7 @@ func (s *Session) append(ctx context.Context, recs ...Record) error {
 }
 
 func (s *Session) stamp(recs []Record) {
-	now := time.Now().UTC().Truncate(time.Microsecond)
+	now := s.now().UTC().Truncate(time.Microsecond)
 	for i := range recs {
 		recs[i].Run, recs[i].Time = s.Run, now
 	}

@@ -318,6 +318,15 @@ type Kind string
 // KindMeasurement is the kind of every measurement. The kinds of events are in state.go.
 const KindMeasurement Kind = "measurement"
 
+// A Clock is the time that a run goes by: the real one, or one on which an hour takes no time. Its methods may be called
+// concurrently.
+type Clock interface {
+	Now() time.Time
+
+	// AfterFunc calls f, which must not block, once d has passed. Stop reports whether it has prevented that.
+	AfterFunc(d time.Duration, f func()) (stop func() bool)
+}
+
 // A Target is where jobs go.
 type Target struct {
 	Name      string

@@ -130,6 +130,9 @@ func (s *Session) secret(name string) (value string, err error) {
 		return "", Faultf(FaultRun, "", "%q is not the name of an environment variable", name)
 	}
 	value = os.Getenv(name)
+	if value == "" && s.Rehearsal {
+		return stars, nil
+	}
 	if value == "" {
 		return "", Faultf(FaultRun, fmt.Sprintf("set it where you start aifb: export %s=...", name),
 			"the environment variable %s is not set", name)

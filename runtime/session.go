@@ -25,6 +25,16 @@ type Session struct {
 	// GOOS and GOARCH name them. It is asked only if the target is another machine.
 	Binary func(os, arch string) (string, error)
 
+	// Clock is what the run goes by, and its target; nil is the real one.
+	Clock Clock
+
+	// Simulated says that no job really runs: what is asked of its measurements, and is not there, is made up.
+	Simulated bool
+
+	// Rehearsal says that nothing is to come of the run on this machine: no file is brought here but to Files, and a secret
+	// need have no value.
+	Rehearsal bool
+
 	// KeepFiles leaves the files of the run on the target when it is closed, also if no job is left there.
 	KeepFiles bool
 
@@ -121,7 +131,7 @@ func (s *Session) Stop(ctx context.Context, hs ...*Handle) error {
 // cancel ends those of the named jobs that are live, and waits until the files of all are here. Of a job that is still
 // to be submitted it waits for the answer first, unless the submitter has ended.
 func (s *Session) cancel(ctx context.Context, names []string) error {
-	ctx, done := context.WithTimeoutCause(ctx, stopGrace, Faultf(FaultInfra,
+	ctx, done := withTimeout(ctx, s.Clock, stopGrace, Faultf(FaultInfra,
 		"look for them in squeue, then run `aifb stop "+s.Run+"`", "the jobs did not end within %v", stopGrace))
 	defer done()
 	err := s.await(ctx, func(st *RunState) (bool, error) {
@@ -197,6 +207,9 @@ func (s *Session) Record(ctx context.Context, d Deed, m Measurement) error {
 // in the order of their start. So they are the same however fast each of the jobs was.
 func (s *Session) Measurements(w Where) (recs []Record) {
 	s.view(func(st *RunState) { recs = w.Filter(st.Ordered()) })
+	if s.Simulated {
+		recs = append(recs, s.invent(w, recs)...)
+	}
 	return recs
 }
 

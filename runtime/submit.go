@@ -65,7 +65,7 @@ func (u *submitter) run(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		}
-		if Pause(ctx, gather) != nil {
+		if u.Session.pause(ctx, gather) != nil {
 			return
 		}
 		for u.take() && ctx.Err() == nil {
@@ -82,7 +82,8 @@ func (u *submitter) retryTimer() <-chan time.Time {
 	if len(u.later)+len(u.held) == 0 {
 		return nil
 	}
-	return time.After(time.Until(u.retryAt))
+	retry, _ := After(u.Clock, u.retryAt.Sub(u.now()))
+	return retry
 }
 
 // again queues what is to be tried again.
@@ -125,10 +126,10 @@ func (u *submitter) batch() (jobs []Job) {
 const submitGrace = 20 * time.Second
 
 // lingering returns a context that ends grace after ctx does.
-func lingering(ctx context.Context, grace time.Duration) (context.Context, func()) {
+func (s *Session) lingering(ctx context.Context, grace time.Duration) (context.Context, func()) {
 	late, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
 	stop := context.AfterFunc(ctx, func() {
-		if Pause(late, grace) == nil {
+		if s.pause(late, grace) == nil {
 			cancel(context.Cause(ctx))
 		}
 	})
@@ -137,7 +138,7 @@ func lingering(ctx context.Context, grace time.Duration) (context.Context, func(
 
 // submit stores that the jobs are about to be submitted, submits them, and stores the answers.
 func (u *submitter) submit(ctx context.Context, jobs []Job) {
-	ctx, done := lingering(ctx, submitGrace)
+	ctx, done := u.lingering(ctx, submitGrace)
 	defer done()
 	switch err := u.storeIntents(ctx, jobs); {
 	case err != nil && FaultOf(err) == FaultRun:
@@ -207,7 +208,7 @@ func (u *submitter) answered(ctx context.Context, jobs []Job, subs []Submission)
 	}
 	u.report(trouble)
 	if len(u.later)+len(u.held) > 0 {
-		u.retryAt, u.pause = time.Now().Add(u.pause), min(2*u.pause, maxPause)
+		u.retryAt, u.pause = u.now().Add(u.pause), min(2*u.pause, maxPause)
 	} else {
 		u.pause = minPause
 	}
@@ -312,7 +313,7 @@ func (s *Session) findLost(ctx context.Context, names []string) error {
 			return nil
 		}
 		if try > 0 {
-			if err := Pause(ctx, findGrace); err != nil {
+			if err := s.pause(ctx, findGrace); err != nil {
 				return err
 			}
 		}

@@ -76,7 +76,7 @@ func (s *Session) awaitQueue(ctx context.Context, w Wait, name string, done func
 		queue = DefaultQueue
 	}
 	var pending *JobState
-	limited, cancel := context.WithTimeout(ctx, s.queueLeft(name, queue))
+	limited, cancel := s.withTimeout(ctx, s.queueLeft(name, queue))
 	defer cancel()
 	err := s.await(limited, func(st *RunState) (bool, error) {
 		pending = nil
@@ -96,7 +96,7 @@ func (s *Session) awaitQueue(ctx context.Context, w Wait, name string, done func
 }
 
 func (s *Session) queueLeft(name string, limit time.Duration) (left time.Duration) {
-	s.view(func(st *RunState) { left = limit - time.Since(st.Job(name).Intended) })
+	s.view(func(st *RunState) { left = limit - s.since(st.Job(name).Intended) })
 	return left
 }
 
@@ -104,7 +104,7 @@ func (s *Session) queueLeft(name string, limit time.Duration) (left time.Duratio
 func (s *Session) queueError(ctx context.Context, name string, limit time.Duration) (err error) {
 	var j JobState
 	var stale string
-	s.view(func(st *RunState) { j, stale = *st.Job(name), st.Stale() })
+	s.view(func(st *RunState) { j, stale = *st.Job(name), st.stale(s.now()) })
 	hint := reasonHint(j.Status.Reason)
 	if j.Held != nil {
 		hint = j.Held.Hint
@@ -124,23 +124,25 @@ func (s *Session) Why(ctx context.Context, id JobID) string {
 	if !ok || id == "" {
 		return ""
 	}
-	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	ctx, cancel := s.withTimeout(ctx, 10*time.Second)
 	defer cancel()
 	known, err := e.Explain(ctx, id)
 	q, ok := known[id]
 	if err != nil || !ok {
 		return ""
 	}
-	return q.String()
+	return q.text(s.now())
 }
 
 // String says why a job waits, how many jobs are before it, and when it is expected to start.
-func (q Queued) String() string {
+func (q Queued) String() string { return q.text(time.Now()) }
+
+func (q Queued) text(now time.Time) string {
 	text := q.Text
 	if q.Ahead > 0 {
 		text += fmt.Sprintf("; %d pending jobs are ahead of it", q.Ahead)
 	}
-	if left := time.Until(q.Start); !q.Start.IsZero() && left > 0 {
+	if left := q.Start.Sub(now); !q.Start.IsZero() && left > 0 {
 		text += fmt.Sprintf("; it is expected to start in %v", left.Round(time.Minute))
 	}
 	return text
@@ -193,7 +195,7 @@ func (s *Session) explain(ctx context.Context, err error) error {
 	if !errors.As(err, &job) {
 		return err
 	}
-	wait, cancel := context.WithTimeout(ctx, 10*time.Second)
+	wait, cancel := s.withTimeout(ctx, 10*time.Second)
 	defer cancel()
 	var j JobState
 	s.await(wait, func(st *RunState) (bool, error) {
@@ -216,7 +218,7 @@ func (s *Session) WaitDone(ctx context.Context, w Wait, hs ...*Handle) error {
 func (s *Session) waitDone(ctx context.Context, w Wait, hs []*Handle) error {
 	if w.Timeout > 0 {
 		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeoutCause(ctx, w.Timeout, Faultf(FaultTimeout, "", "not done within %v", w.Timeout))
+		ctx, cancel = withTimeout(ctx, s.Clock, w.Timeout, Faultf(FaultTimeout, "", "not done within %v", w.Timeout))
 		defer cancel()
 	}
 	for _, h := range hs {

@@ -69,8 +69,7 @@ func (w *watcher) run(ctx context.Context) {
 			following = true
 			w.watching.Go(func() { w.follow(ctx) })
 		}
-		timer := time.NewTimer(time.Until(w.next))
-		expired := timer.C
+		expired, stop := After(w.Clock, w.next.Sub(w.now()))
 		if !w.busy() {
 			expired = nil
 		}
@@ -82,10 +81,10 @@ func (w *watcher) run(ctx context.Context) {
 		case <-w.wake:
 			w.expect()
 		case <-ctx.Done():
-			timer.Stop()
+			stop()
 			return
 		}
-		timer.Stop()
+		stop()
 		w.settle(ctx)
 		w.endOrphans(ctx)
 	}
@@ -97,7 +96,7 @@ func (w *watcher) expect() {
 	w.interval = w.Target.PollMin
 	soon := w.last.Add(w.Target.PollMin)
 	if w.watched {
-		soon = time.Now().Add(w.Target.PollMin)
+		soon = w.now().Add(w.Target.PollMin)
 	}
 	if w.next.After(soon) || w.next.Before(w.last) || w.next.IsZero() {
 		w.next = soon
@@ -107,7 +106,7 @@ func (w *watcher) expect() {
 // hurry asks soon if that is within the budget: a job has ended otherwise than well, and the scheduler knows why.
 func (w *watcher) hurry() {
 	soon := w.last.Add(w.Target.PollMin)
-	if w.next.After(soon) && w.extra.take() {
+	if w.next.After(soon) && w.extra.take(w.now()) {
 		w.next = soon
 	}
 }
@@ -126,8 +125,11 @@ func (w *watcher) plan(live int, changed bool) {
 	if f, ok := w.Target.Scheduler.(Forgetful); ok && f.Remembers() > 0 {
 		longest = max(min(longest, f.Remembers()/3), w.Target.PollMin)
 	}
-	jitter := 0.8 + 0.4*rand.Float64()
-	w.last = time.Now()
+	jitter := 1.0 // on a clock of its own a run is to be the same each time
+	if w.Clock == nil {
+		jitter = 0.8 + 0.4*rand.Float64()
+	}
+	w.last = w.now()
 	w.interval = min(w.interval, longest)
 	w.next = w.last.Add(time.Duration(jitter * float64(w.interval)))
 	w.interval = min(w.interval*3/2, longest)
@@ -270,10 +272,10 @@ func infrastructure(o Outcome) bool { return o == NodeFailure || o == Preempted 
 func (w *watcher) since(j JobState, d time.Duration) bool {
 	since, ok := w.missing[j.Job.Name]
 	if !ok {
-		since = time.Now()
+		since = w.now()
 		w.missing[j.Job.Name] = since
 	}
-	return time.Since(since) >= d
+	return w.now().Sub(since) >= d
 }
 
 // vanished decides on a job of which the scheduler cannot tell: it ended if it said so itself, and it is lost if it has
@@ -338,7 +340,7 @@ func (w *watcher) endOrphans(ctx context.Context) {
 	for service, names := range orphans {
 		if err := w.cancelLive(ctx, names, why[service]); err != nil && ctx.Err() == nil {
 			w.warn("%v", err)
-			w.next = time.Now().Add(w.Target.PollMin) // to try again
+			w.next = w.now().Add(w.Target.PollMin) // to try again
 		}
 	}
 }
@@ -382,8 +384,7 @@ type budget struct {
 }
 
 // take reports whether one more deed is allowed, and counts it.
-func (b *budget) take() bool {
-	now := time.Now()
+func (b *budget) take(now time.Time) bool {
 	if back := int(now.Sub(b.since) / b.every); back > 0 {
 		b.used = max(b.used-back, 0)
 		b.since = b.since.Add(time.Duration(back) * b.every)

@@ -363,9 +363,16 @@ func programOf(batches []*batch, chunk int) (n int, calls string) {
 
 // call returns the shell line that submits the batch.
 func (b *batch) call(key, chunk int, scripts *commonText) string {
+	name, list, args := b.args(chunk)
+	return fmt.Sprintf("submit %s %s %s || return 0\n",
+		runtime.Quote(strconv.Itoa(key), b.place.dir, strconv.Itoa(b.attempt), name, list, limitsOf(b.tasks[0].job)),
+		scripts.word(b.tasks[0].script), runtime.Quote(args...))
+}
+
+// args returns the arguments of sbatch but for --parsable, the name of what it submits, and its tasks if that is an array.
+func (b *batch) args(chunk int) (name, list string, args []string) {
 	t := b.tasks[0]
-	name, list := t.job.Token, "-"
-	var args []string
+	name, list = t.job.Token, "-"
 	if t.job.Group != "" {
 		output := strings.ReplaceAll(path.Join(t.job.Dir, FileOutput), "%", "%%")
 		if b.array {
@@ -380,9 +387,7 @@ func (b *batch) call(key, chunk int, scripts *commonText) string {
 	if t.job.Group != "" {
 		args = append(args, strconv.Itoa(b.offset))
 	}
-	return fmt.Sprintf("submit %s %s %s || return 0\n",
-		runtime.Quote(strconv.Itoa(key), b.place.dir, strconv.Itoa(b.attempt), name, list, limitsOf(t.job)),
-		scripts.word(t.script), runtime.Quote(args...))
+	return name, list, args
 }
 
 // numbers are the batch's tasks of the array, ascending.

@@ -100,6 +100,11 @@ func (b *Builtin) value() *starlark.Builtin {
 		if b.acts && c.loading {
 			return nil, runtime.Faultf(runtime.FaultRecipe, "", "%s: not in a file that is loaded; call it from a function", b.Name)
 		}
+		if c.env.Step != nil {
+			c.step = newStep(c, b, args, kwargs)
+			done := c.env.Step(c.step)
+			defer func() { done(err) }()
+		}
 		v, err = b.call(c, args, kwargs)
 		if v == nil && err == nil {
 			v = starlark.None

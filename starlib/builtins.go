@@ -45,14 +45,16 @@ func Builtins() []*Builtin {
 }
 
 // predeclared are the names that every file knows, beside Starlark's own. A builtin "a.b" is b of the module a.
-func predeclared() starlark.StringDict {
+func predeclared() starlark.StringDict { return predeclare(Builtins()) }
+
+func predeclare(builtins []*Builtin) starlark.StringDict {
 	names := starlark.StringDict{
 		"struct": starlark.NewBuiltin("struct", makeStruct),
 		"json":   module{starjson.Module},
 		"math":   module{starmath.Module},
 		"time":   module{startime.Module},
 	}
-	for _, b := range Builtins() {
+	for _, b := range builtins {
 		prefix, member, ok := strings.Cut(b.Name, ".")
 		if !ok {
 			names[b.Name] = b.value()
@@ -215,7 +217,7 @@ func resultBuiltins() []*Builtin {
 			whereArgs{}, append([]argument[whereArgs]{path}, whereArguments()...),
 			func(c *call, a *whereArgs) (starlark.Value, error) {
 				recs := c.session.Measurements(a.where)
-				return nil, runtime.WriteFile(a.path, func(w io.Writer) error { return write(w, recs) })
+				return nil, c.env.Create(a.path, func(w io.Writer) error { return write(w, recs) })
 			})
 	}
 	return []*Builtin{

@@ -102,13 +102,14 @@ type checker struct {
 }
 
 func newChecker() *checker {
-	names := predeclared()
+	all := slices.Concat(Builtins(), TestBuiltins())
+	names := predeclare(all)
 	c := &checker{
 		builtins: make(map[string]*Builtin), methods: make(map[string]*Builtin), modules: make(map[string]starlark.Value),
-		known: names.Has, lints: Lints(), rows: make(map[*syntax.DefStmt]*Builtin), examples: examples(),
+		known: predeclared().Has, lints: Lints(), rows: make(map[*syntax.DefStmt]*Builtin), examples: examples(),
 		seen: make(map[string]bool), reported: make(map[string]bool),
 	}
-	for _, b := range slices.Concat(Builtins(), Own()) {
+	for _, b := range slices.Concat(all, Own()) {
 		c.builtins[b.Name] = b
 		if module, _, ok := strings.Cut(b.Name, "."); ok {
 			c.modules[module] = names[module]
@@ -132,6 +133,7 @@ type reading struct {
 
 func (c *checker) read(name string, library fs.FS) (*reading, error) {
 	l, id := newLoader(name, library)
+	l.tests = isTestFile(name)
 	text, err := l.readEntry(name, id)
 	if err != nil {
 		return nil, err

@@ -108,7 +108,7 @@ func pausing(name string) *Builtin {
 // exec runs the recipe and returns what it printed and its error as a user sees it.
 func (tr *trial) exec(ctx context.Context) (stdout, rendered string, err error) {
 	var shown bytes.Buffer
-	if err = tr.recipe.execOn(ctx, tr.run, nil); err != nil {
+	if err = tr.run.finish(ctx, tr.recipe.exec(ctx, tr.run, nil)); err != nil {
 		FormatError(&shown, err, Style{})
 	}
 	return tr.out.String(), clean(shown.String(), tr.recipe), err

@@ -33,7 +33,11 @@ func (o *origins) get(key string) starlark.CallStack {
 // same order; and a thread is named after the call that started it. So it does not matter how threads interleave.
 func (c *call) key() string {
 	c.deeds++
-	return fmt.Sprintf("%s%d", c.thread.Name, c.deeds)
+	key := fmt.Sprintf("%s%d", c.thread.Name, c.deeds)
+	if c.step != nil {
+		c.step.Key = key
+	}
+	return key
 }
 
 // deed is a call that acts.

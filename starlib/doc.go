@@ -20,7 +20,7 @@ type Reference struct {
 
 // NewReference returns the whole language, but for what Python has too.
 func NewReference() *Reference {
-	return &Reference{slices.Concat(Builtins(), Own()), Types()}
+	return &Reference{slices.Concat(Builtins(), TestBuiltins(), Own()), Types()}
 }
 
 // Find returns the part that a name means: a builtin, a module, a type, or a method as "Table.mean". The error has
@@ -353,7 +353,7 @@ func help(w io.Writer, x starlark.Value) error {
 }
 
 func helpBuiltin(w io.Writer, x *starlark.Builtin) error {
-	rows := slices.Concat(Builtins(), Own())
+	rows := slices.Concat(Builtins(), TestBuiltins(), Own())
 	if x.Receiver() != nil {
 		rows = nil
 		for _, t := range Types() {

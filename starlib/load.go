@@ -36,6 +36,7 @@ type loader struct {
 	below   string // from root to dir, in slashes
 	library fs.FS
 	known   func(name string) bool // a name is predeclared
+	tests   bool                   // the recipe is a file of tests, which knows more names
 	files   map[fileID]*file       // nil: it could not be read, which was reported
 	open    []fileID               // the files that are being read, each loaded by the one before
 }
@@ -164,7 +165,9 @@ func (l *loader) hint(name string) string {
 func (l *loader) libraryNames() (names []string) {
 	found, _ := fs.Glob(l.library, "*.star") // the pattern is good
 	for _, n := range found {
-		names = append(names, libraryPrefix+n)
+		if !isTestFile(n) {
+			names = append(names, libraryPrefix+n)
+		}
 	}
 	return names
 }
@@ -282,7 +285,7 @@ func (l *loader) parse(id fileID, text []byte) (*file, []*SourceError) {
 	l.open = append(l.open, id)
 	defer func() { l.open = l.open[:len(l.open)-1] }()
 	var errs []*SourceError
-	program, err := starlark.FileProgram(f.syntax, l.known)
+	program, err := starlark.FileProgram(f.syntax, l.knownIn(f))
 	if err != nil {
 		errs = l.compileErrors(f, err)
 	}
@@ -295,6 +298,14 @@ func (l *loader) parse(id fileID, text []byte) (*file, []*SourceError) {
 	slices.SortStableFunc(errs, compareErrors)
 	f.broken = len(errs) > 0
 	return f, errs
+}
+
+// knownIn returns which names are predeclared in a file.
+func (l *loader) knownIn(f *file) func(string) bool {
+	if !l.tests || !isTestFile(f.name) {
+		return l.known
+	}
+	return func(name string) bool { return name == "assert" || name == "fake" || l.known(name) }
 }
 
 // isYAML reports whether the statements of the file are made of YAML, and so not as the user wrote them: their nodes say where

@@ -7,7 +7,9 @@ import (
 	"runtime/debug"
 	"slices"
 	"sync"
+	"time"
 
+	startime "go.starlark.net/lib/time"
 	"go.starlark.net/starlark"
 
 	"github.com/aifb/aifb/runtime"
@@ -22,10 +24,14 @@ type run struct {
 	modules     map[*file]starlark.StringDict // the files that were loaded and run
 	origins     *origins
 	exits       *exits
+	fake        Fake // of a test
 	prompt      bool // it is a REPL, whose globals are never frozen
 }
 
 func newRun(session *runtime.Session, env Env, l *loader) *run {
+	if env.Create == nil {
+		env.Create = runtime.WriteFile
+	}
 	if env.Stdout == nil {
 		env.Stdout = io.Discard
 	}
@@ -71,6 +77,7 @@ type call struct {
 	*task
 	thread *starlark.Thread
 	recv   starlark.Value // of a method
+	step   *Step          // nil: nobody is told of it
 }
 
 // stack is where the builtin was called, and all that led there.
@@ -83,6 +90,9 @@ func (c *call) stack() starlark.CallStack {
 // thread returns a thread that ends when ctx does. The caller calls done when nothing runs on it any more.
 func (r *run) thread(ctx context.Context, name string, loading bool) (t *starlark.Thread, done func()) {
 	t = &starlark.Thread{Name: name, Load: r.load}
+	if r.session != nil && r.session.Clock != nil {
+		startime.SetNow(t, func() (time.Time, error) { return r.session.Clock.Now(), nil })
+	}
 	t.SetLocal(taskKey, &task{run: r, ctx: ctx, loading: loading})
 	stop := context.AfterFunc(ctx, func() { t.Cancel("the run was cancelled") })
 	return t, func() { stop() }

@@ -82,6 +82,13 @@ func (r *Recipe) Target() string { return r.file.target }
 type Env struct {
 	Stdout io.Writer    // for print and help
 	Warn   func(string) // told what went wrong without ending the recipe, by several threads; may be nil
+
+	// Step, if not nil, is told of each call of a builtin before it is made, by several threads. What it returns is called
+	// after it.
+	Step func(*Step) (done func(error))
+
+	// Create makes a file on this machine of what write writes, whole or not at all; nil is runtime.WriteFile.
+	Create func(name string, write func(io.Writer) error) error
 }
 
 // Exec runs the recipe: its statements, and then main, if it has one, with the given parameters (name=value).
@@ -98,16 +105,15 @@ func (r *Recipe) Exec(ctx context.Context, session *runtime.Session, env Env, gi
 	for _, w := range r.file.warnings {
 		run.warn(w)
 	}
-	return r.execOn(ctx, run, given)
+	return run.finish(ctx, r.exec(ctx, run, given))
 }
 
-// execOn runs the recipe from its first statement to what is to be called at its end.
-func (r *Recipe) execOn(ctx context.Context, run *run, given []string) error {
-	err := run.end(ctx, r.exec(ctx, run, given))
-	if err = joinErrors(Split(err), run.leave(ctx, exitTime)); err != nil {
+// finish calls what is to be called at the end of a recipe that has ended with err, and returns all that went wrong.
+func (r *run) finish(ctx context.Context, err error) error {
+	if err = joinErrors(Split(r.end(ctx, err)), r.leave(ctx, exitTime)); err != nil {
 		return err
 	}
-	return run.unmet()
+	return r.unmet()
 }
 
 // exec runs the statements and main.

@@ -23,7 +23,7 @@ func TestDocs(t *testing.T) {
 			}
 		}
 	}
-	for _, b := range Builtins() {
+	for _, b := range slices.Concat(Builtins(), TestBuiltins()) {
 		check(b)
 		if b.Subject == "" {
 			t.Errorf("%s has no subject", b.Name)

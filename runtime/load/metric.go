@@ -80,6 +80,17 @@ func (r *Result) Measurements() []runtime.Measurement {
 	return ms
 }
 
+// Imagined returns the measurements of a second in which a thousand requests took a millisecond each: what a client is
+// supposed to measure where none runs.
+func Imagined() []runtime.Measurement {
+	w := newWindow()
+	w.Duration = time.Second
+	for range 1000 {
+		w.record(time.Millisecond, answer{})
+	}
+	return (&Result{Window: *w}).Measurements()
+}
+
 var percentiles = []struct {
 	metric  string
 	percent float64

@@ -88,6 +88,9 @@ kill -KILL 0
 // scriptHead sets what runtime.Script asks for.
 const scriptHead = "#!/bin/sh\nhost=" + host + "\nid=$1\nattempt=0\nindex=%d\n"
 
+// Script returns the program that runs a job.
+func Script(job runtime.Job) string { return fmt.Sprintf(scriptHead, job.Index) + runtime.Script(job) }
+
 // Submit implements runtime.Scheduler.
 func (s *Scheduler) Submit(ctx context.Context, jobs ...runtime.Job) ([]runtime.Submission, error) {
 	subs := make([]runtime.Submission, len(jobs))
@@ -118,8 +121,8 @@ func (s *Scheduler) submit(job runtime.Job) (runtime.JobID, error) {
 
 // start starts a supervisor, and lets it go on unless somebody else's came first.
 func (s *Scheduler) start(job runtime.Job) (runtime.JobID, error) {
-	script := strings.NewReader(fmt.Sprintf(scriptHead, job.Index) + runtime.Script(job))
-	if err := (Conn{}).Put(context.Background(), filepath.Join(job.Dir, runtime.FileScript), 0o755, script); err != nil {
+	name := filepath.Join(job.Dir, runtime.FileScript)
+	if err := (Conn{}).Put(context.Background(), name, 0o755, strings.NewReader(Script(job))); err != nil {
 		return "", err
 	}
 	out, err := os.OpenFile(filepath.Join(job.Dir, fileOutput), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o666)

@@ -2,6 +2,7 @@ package sim
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"io/fs"
@@ -26,7 +27,9 @@ func (c conn) Run(ctx context.Context, cmd runtime.Cmd) error {
 		return err
 	}
 	if c.config.Exec != nil {
-		return c.config.Exec(ctx, cmd)
+		if err := c.config.Exec(ctx, cmd); !errors.Is(err, errors.ErrUnsupported) {
+			return err
+		}
 	}
 	env := make(map[string]string)
 	for _, arg := range cmd.Args {
@@ -109,12 +112,9 @@ func (c conn) Get(ctx context.Context, name string, from int64, w io.Writer) err
 // Close implements runtime.Conn.
 func (c conn) Close() error { return nil }
 
-// home is the directory of the only user.
-const home = "/home/user"
-
 // Host implements runtime.Machine.
 func (c conn) Host(ctx context.Context) (string, string, string, error) {
-	return home, "linux", "amd64", c.call(ctx)
+	return c.config.Home, "linux", "amd64", c.call(ctx)
 }
 
 // Archive implements runtime.Machine.
@@ -161,26 +161,33 @@ func (c conn) Watch(ctx context.Context, runDir string, w io.Writer) error {
 		if _, err := io.WriteString(w, lines); err != nil {
 			return err
 		}
+		passed, stop := (<-chan time.Time)(nil), func() bool { return true }
+		if next < Forever {
+			passed, stop = runtime.After(c.config.Clock, next)
+		}
 		select {
-		case <-next:
+		case <-passed:
 		case <-changed:
 		case <-ctx.Done():
+		}
+		stop()
+		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
 	}
 }
 
-// unseen takes what is in a directory of events, as one text in the order in which a shell lists files. It says when to
-// look again.
-func (c conn) unseen(dir string) (lines string, changed <-chan struct{}, next <-chan time.Time, err error) {
+// unseen takes what is in a directory of events, as one text in the order in which a shell lists files. It says in which
+// time to look again.
+func (c conn) unseen(dir string) (lines string, changed <-chan struct{}, next time.Duration, err error) {
 	c.lock()
 	defer c.mu.Unlock()
 	if c.fault(Disconnected) {
-		return "", nil, nil, errDisconnected
+		return "", nil, 0, errDisconnected
 	}
 	e := c.memory.dir(dir)
 	if e == nil {
-		return "", nil, nil, fmt.Errorf("%s is not a directory", dir)
+		return "", nil, 0, fmt.Errorf("%s is not a directory", dir)
 	}
 	var b strings.Builder
 	for _, name := range slices.Sorted(maps.Keys(e.entries)) {
@@ -189,8 +196,9 @@ func (c conn) unseen(dir string) (lines string, changed <-chan struct{}, next <-
 			delete(e.entries, name)
 		}
 	}
+	next = Forever
 	if len(c.events) > 0 {
-		next = c.clock.after(c.events[0].at.Sub(c.time))
+		next = c.events[0].at.Sub(c.time)
 	}
 	return b.String(), c.changed, next, nil
 }

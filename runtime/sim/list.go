@@ -81,7 +81,7 @@ func (c *Cluster) listJob(table runtime.TableName, j *job) []string {
 		}
 		return runtime.FormatTime(c.local(t))
 	}
-	row := []string{string(j.id), j.Token, path.Base(home), j.Needs.Account, "sim", j.Needs.QOS, word}
+	row := []string{string(j.id), j.Token, path.Base(c.config.Home), j.Needs.Account, "sim", j.Needs.QOS, word}
 	if table == runtime.TableQueue {
 		reason := ""
 		if st.State == runtime.Pending {

@@ -4,10 +4,11 @@
 // each the files are there that runtime.Script promises. The dates are worked out when somebody looks, in their order,
 // so that what is seen does not depend on when or how often it is looked at, and no goroutine is at work in between.
 //
-// Time is the real one, which in a bubble of testing/synctest is virtual.
+// Time is the real one, which in a bubble of testing/synctest is virtual, or that of a [Clock].
 package sim
 
 import (
+	"cmp"
 	"container/heap"
 	"context"
 	"fmt"
@@ -20,6 +21,7 @@ import (
 // A Config says what a cluster is. The zero value of a field is its default.
 type Config struct {
 	Nodes    int           // named n1, n2, ...; 0: 4
+	Host     string        // the name of every node instead: then jobs reach each other by it
 	Cores    int           // of each node; 0: 64
 	Interval time.Duration // between two looks of the scheduler at its queue; 0: a second
 	MaxJobs  int           // of which more are refused until some have ended; 0: there is no limit
@@ -37,8 +39,14 @@ type Config struct {
 	Skew   time.Duration // by which the clocks of the cluster are ahead
 
 	// Exec runs the commands that are neither the scheduler's nor a session's own, such as a probe of a service. If it
-	// is nil, a probe succeeds if the service answers, and all else does.
+	// is nil, or its error is errors.ErrUnsupported, a probe succeeds if the service answers, and all else does.
 	Exec func(ctx context.Context, cmd runtime.Cmd) error
+
+	// Home is the home directory of the only user; empty: /home/user.
+	Home string
+
+	// Clock is what the cluster goes by; nil is the real one.
+	Clock runtime.Clock
 
 	// Files is where the jobs leave their files; nil: in memory, where the cluster's Conn finds them.
 	Files Files
@@ -51,17 +59,10 @@ type Files interface {
 	Rename(from, to string) // if from exists
 }
 
-// A clock is all that the package knows of time.
-type clock struct {
-	now   func() time.Time
-	after func(time.Duration) <-chan time.Time
-}
-
 // A Cluster is a simulated cluster. It is a runtime.Scheduler, an Explainer and a Finder. All methods may be called
 // concurrently.
 type Cluster struct {
 	config Config
-	clock  clock
 
 	mu      sync.Mutex // guards what follows, and is taken by lock
 	born    time.Time
@@ -96,9 +97,9 @@ func New(config Config) *Cluster {
 	setDefault(&config.KillWait, 30*time.Second)
 	setDefault(&config.RequeueDelay, 2*time.Minute)
 	setDefault(&config.MinJobAge, 5*time.Minute)
+	setDefault(&config.Home, "/home/user")
 	c := &Cluster{
 		config:  config,
-		clock:   clock{now: time.Now, after: time.After},
 		changed: make(chan struct{}),
 		faults:  make(map[Fault]int),
 		memory:  newMemory(),
@@ -114,9 +115,9 @@ func New(config Config) *Cluster {
 		c.config.Files = c.memory
 	}
 	for i := range config.Nodes {
-		c.nodes = append(c.nodes, &node{name: fmt.Sprintf("n%d", i+1), free: config.Cores})
+		c.nodes = append(c.nodes, &node{name: cmp.Or(config.Host, fmt.Sprintf("n%d", i+1)), free: config.Cores})
 	}
-	c.born = c.clock.now()
+	c.born = runtime.Now(config.Clock)
 	c.time = c.born
 	return c
 }
@@ -127,8 +128,8 @@ const (
 	portCount = 12000
 )
 
-func setDefault[T int | time.Duration](value *T, def T) {
-	if *value == 0 {
+func setDefault[T int | string | time.Duration](value *T, def T) {
+	if *value == *new(T) {
 		*value = def
 	}
 }
@@ -144,7 +145,7 @@ func (c *Cluster) Target() runtime.Target {
 // lock takes the lock, and lets happen what has happened by now.
 func (c *Cluster) lock() {
 	c.mu.Lock()
-	now := c.clock.now()
+	now := runtime.Now(c.config.Clock)
 	for len(c.events) > 0 && !c.events[0].at.After(now) {
 		e := heap.Pop(&c.events).(event)
 		c.time = e.at
@@ -185,10 +186,7 @@ func (c *Cluster) call(ctx context.Context) error {
 // pause waits, unless ctx ends.
 func (c *Cluster) pause(ctx context.Context, d time.Duration) error {
 	if d > 0 && ctx.Err() == nil {
-		select {
-		case <-c.clock.after(d):
-		case <-ctx.Done():
-		}
+		return runtime.PauseOn(ctx, c.config.Clock, d)
 	}
 	return context.Cause(ctx)
 }
