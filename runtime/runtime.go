@@ -108,10 +108,10 @@ type Explainer interface {
 
 // A Queued is why a job waits.
 type Queued struct {
-	Class string    // "resources", "quota", "dependency", "held", "unsatisfiable" or "other"
-	Text  string    // for a person, such as "waits for nodes, behind jobs of higher priority"
-	Start time.Time // when the scheduler expects it to start; zero: it does not say
-	Ahead int       // pending jobs of the same partition that come first; -1: not known
+	Class string    `json:"class,omitempty"` // "resources", "quota", "dependency", "held", "unsatisfiable" or "other"
+	Text  string    `json:"text"`            // for a person, such as "waits for nodes, behind jobs of higher priority"
+	Start time.Time `json:"start,omitzero"`  // when the scheduler expects it to start; zero: it does not say
+	Ahead int       `json:"ahead"`           // pending jobs of the same partition that come first; -1: not known
 }
 
 // A Forgetful is a Scheduler that forgets a job some time after its end. Then only the job itself can tell how it ended,
@@ -217,6 +217,8 @@ type Status struct {
 	Exited  bool      `json:"exited,omitempty"`  // the exit code is known
 	Signal  int       `json:"signal,omitempty"`  // that ended the command
 	Reason  string    `json:"reason,omitempty"`  // why it waits or why it ended, in the scheduler's words
+	Class   string    `json:"class,omitempty"`   // of one that waits, for a reason that the scheduler gave: as in Queued
+	Text    string    `json:"text,omitempty"`    // and so is this
 	Node    string    `json:"node,omitempty"`    // the first node that it runs or ran on
 	Attempt int       `json:"attempt,omitempty"` // how often the scheduler ran it before, if it says
 	Start   time.Time `json:"start,omitzero"`    // of one that waits: when the scheduler expects it to start

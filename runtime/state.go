@@ -31,6 +31,7 @@ const (
 	KindJobStarted   Kind = "job_started"   // Start; the job's own word
 	KindJobExited    Kind = "job_exited"    // Exit; the job's own word
 	KindJobStatus    Kind = "job_status"    // Status; each change of it
+	KindJobQueued    Kind = "job_queued"    // Queued; why it waits, in more detail, if that was asked and has changed
 	KindJobReady     Kind = "job_ready"     // nothing; the service answers
 	KindJobStopping  Kind = "job_stopping"  // Problem, or nothing; before it is cancelled
 	KindJobCollected Kind = "job_collected" // Collected; its files and measurements are here
@@ -131,6 +132,7 @@ type JobState struct {
 	Started   *Start
 	Exit      *Exit
 	Status    Status
+	Queued    *Queued // why it waits; nil: it does not, or that is not known
 	Ready     bool
 	Stopping  bool       // the run cancelled it
 	Why       string     // it did; "": because the recipe or the user wanted it
@@ -276,7 +278,13 @@ func (s *RunState) applyJob(j *JobState, rec Record) error {
 		if j.Status.State == Pending {
 			j.Started, j.Exit = nil, nil // it is to run again
 		}
+		j.waits()
 		return err
+	case KindJobQueued:
+		if j.Status.State == Pending { // and does not run by now
+			j.Queued = new(Queued)
+			return s.decode(rec, j.Queued)
+		}
 	case KindJobReady:
 		j.Ready = true
 	case KindJobStopping:

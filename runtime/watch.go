@@ -48,6 +48,7 @@ func (s *Session) watch() {
 		w := s.newWatcher()
 		s.watching.Go(func() { w.run(ctx) })
 		s.watching.Go(func() { (&collector{Session: s, tries: make(map[string]int)}).run(ctx) })
+		s.watching.Go(func() { s.explainWaits(ctx) })
 	}
 	s.mu.Unlock()
 	s.nudge()

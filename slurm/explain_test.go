@@ -92,6 +92,7 @@ func TestWhy(t *testing.T) {
 		{"BeginTime", "other", "may not begin yet"},
 		{"Cleaning", "other", "its last attempt is being cleaned up"},
 		{"Prolog", "other", "its nodes are being prepared"},
+		{"CONFIGURING", "other", "its nodes are being prepared"},
 		{"PartitionSomethingNew", "other", "its partition does not let it start: PartitionSomethingNew"},
 		{"NobodyHasHeardOfThis", "other", "NobodyHasHeardOfThis"},
 		{"waiting for the moon", "other", "waiting for the moon"},

@@ -152,6 +152,9 @@ func status(state, exit, start, end, nodes, reason string) runtime.Status {
 	case isHold(word): // only the user can make it go on
 		st.Reason = word + ", " + st.Reason
 	}
+	if st.State == runtime.Pending && st.Reason != "" {
+		st.Class, st.Text = why(st.Reason)
+	}
 	if st.State == runtime.Pending && !stuck(st.Reason) || st.State != runtime.Pending && st.Node != "" {
 		st.Start = epoch(start) // of one cancelled before it ran it would be its end
 	}

@@ -40,8 +40,10 @@ func TestStatus(t *testing.T) {
 		"7": {State: runtime.Running, Node: "n1", Start: start, Attempt: 2, By: "squeue"},
 		"8": {State: runtime.Ended, Outcome: runtime.Failed, Exited: true, Code: 3,
 			Reason: "NonZeroExitCode", Node: "n1", Start: start, End: end, By: "squeue"},
-		"9":  {State: runtime.Pending, Reason: "Priority", Start: start, By: "squeue"},
-		"10": {State: runtime.Pending, Reason: "JobHeldUser", By: "squeue"}, // nobody expects it to start
+		"9": {State: runtime.Pending, Reason: "Priority", Class: "resources",
+			Text: "jobs of higher priority come first", Start: start, By: "squeue"},
+		"10": {State: runtime.Pending, Reason: "JobHeldUser", Class: "held", // nobody expects it to start
+			Text: "held by its user; `scontrol release` lets it go on", By: "squeue"},
 	}
 	if !maps.Equal(known, want) {
 		t.Errorf("got %+v, want %+v", known, want)

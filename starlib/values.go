@@ -66,7 +66,7 @@ var handleAttrs = map[string]func(*handle, runtime.JobState) starlark.Value{
 	"host":   func(_ *handle, j runtime.JobState) starlark.Value { return textOrNone(j.Host()) },
 	"url":    func(_ *handle, j runtime.JobState) starlark.Value { return textOrNone(j.URL()) },
 	"image":  func(_ *handle, j runtime.JobState) starlark.Value { return textOrNone(j.Job.Image.SIF) },
-	"reason": func(_ *handle, j runtime.JobState) starlark.Value { return textOrNone(cmp.Or(j.Why, j.Status.Reason)) },
+	"reason": func(_ *handle, j runtime.JobState) starlark.Value { return textOrNone(cmp.Or(j.Why, j.Reason())) },
 	"labels": func(_ *handle, j runtime.JobState) starlark.Value { return texts(j.Labels) },
 	"port": func(_ *handle, j runtime.JobState) starlark.Value {
 		if j.Started == nil || j.Started.Port == 0 {

@@ -199,6 +199,7 @@ func (c *Cluster) status(j *job) runtime.Status {
 	switch st.State {
 	case runtime.Pending:
 		st.Reason, st.Attempt = c.waits(j), len(j.attempts)
+		st.Class, st.Text = class(st.Reason), st.Reason
 		if j.state == waiting && !j.eligible.IsZero() {
 			st.Start = c.local(j.eligible)
 		}
@@ -250,7 +251,7 @@ func (c *Cluster) Explain(ctx context.Context, ids ...runtime.JobID) (map[runtim
 			continue
 		}
 		st := c.status(j)
-		q := runtime.Queued{Class: class(st.Reason), Text: st.Reason, Start: st.Start, Ahead: -1}
+		q := runtime.Queued{Class: st.Class, Text: st.Text, Start: st.Start, Ahead: -1}
 		if n, ok := ahead[j]; ok {
 			q.Ahead = n
 		}
