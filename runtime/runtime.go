@@ -134,6 +134,19 @@ type Found struct {
 	Status Status
 }
 
+// A Counter is a Scheduler that counts what it asks its cluster, for the sake of those who share the cluster.
+type Counter interface {
+	// Tallies returns what was counted so far, by command. Nobody else has the map.
+	Tallies() map[string]Tally
+}
+
+// A Tally is what was counted of a command, such as squeue.
+type Tally struct {
+	Calls   int    `json:"calls"`
+	Skipped int    `json:"skipped,omitempty"` // lines of what it printed that were not understood
+	First   string `json:"first,omitempty"`   // the first of them
+}
+
 // A Checker is a Scheduler or Conn that can say what its side is able to do, for `aifb doctor`.
 type Checker interface {
 	Check(ctx context.Context) []Finding

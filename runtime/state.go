@@ -37,6 +37,7 @@ const (
 	KindJobCollected Kind = "job_collected" // Collected; its files and measurements are here
 	KindTargetLost   Kind = "target_lost"   // Problem; what is known of the jobs is from before
 	KindTargetFound  Kind = "target_found"  // nothing; it is known again
+	KindCalls        Kind = "calls"         // map[string]Tally; what was asked of the cluster since the last of these
 	KindDeed         Kind = "deed"          // Deed; one that starts no job
 	KindRunResumed   Kind = "run_resumed"   // nothing; another process goes on
 	KindRunEnded     Kind = "run_ended"     // RunEnd
@@ -111,7 +112,8 @@ type RunState struct {
 	Started time.Time
 	End     *RunEnd // nil: it has not ended, or nobody was left to say so
 	Ended   time.Time
-	Jobs    []*JobState // in the order in which they were intended
+	Jobs    []*JobState      // in the order in which they were intended
+	Calls   map[string]Tally // what was asked of the cluster, by command, as far as it is stored
 
 	// Since when the target has not answered, and what is known of the jobs is as it was then. Zero: it does.
 	LostSince time.Time
@@ -220,6 +222,8 @@ func (s *RunState) Apply(rec Record) error {
 	case KindTargetFound:
 		s.LostSince = time.Time{}
 		return nil
+	case KindCalls:
+		return s.applyCalls(rec)
 	case KindDeed:
 		var d Deed
 		err := s.decode(rec, &d)
@@ -232,6 +236,18 @@ func (s *RunState) Apply(rec Record) error {
 		return s.applyJob(j, rec)
 	}
 	return nil
+}
+
+func (s *RunState) applyCalls(rec Record) error {
+	var later map[string]Tally
+	err := s.decode(rec, &later)
+	if s.Calls == nil {
+		s.Calls = make(map[string]Tally)
+	}
+	for name, t := range later {
+		s.Calls[name] = s.Calls[name].add(t)
+	}
+	return err
 }
 
 // applyIntent adds a job, or a new try of one.

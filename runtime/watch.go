@@ -78,6 +78,7 @@ func (w *watcher) run(ctx context.Context) {
 		select {
 		case <-expired:
 			w.poll(ctx)
+			w.tally(ctx, false)
 		case events := <-w.events:
 			w.heard(ctx, events)
 		case <-w.wake:

@@ -85,7 +85,9 @@ func (s *Scheduler) squeue(ctx context.Context, wanted map[string][]string) (map
 	}
 	known := make(map[runtime.JobID]runtime.Status)
 	for i, cluster := range clusters {
-		statuses := parseSqueue(outs[i])
+		var skipped skips
+		statuses := parseSqueue(outs[i], &skipped)
+		s.meter.skip("squeue", skipped)
 		for _, number := range wanted[cluster] {
 			if st, ok := statusOf(number, statuses); ok {
 				known[jobID(number, cluster)] = st
@@ -107,25 +109,29 @@ func statusOf(number string, statuses map[string]runtime.Status) (runtime.Status
 	return st, ok && isTask && st.State == runtime.Ended
 }
 
+// squeueArgs asks for all jobs of the user.
+var squeueArgs = []string{"squeue", "--me", "-a", "-t", "all", "-h", "-r"}
+
 // ownJobs asks squeue for all jobs of the user, one line for each task of an array, and also for those of hidden
 // partitions. It returns what squeue printed, by cluster. A squeue that does not know what is asked for is asked for
 // less, from then on.
 func (s *Scheduler) ownJobs(ctx context.Context, clusters, format, lessFormat []string) ([]string, error) {
 	for {
 		less := s.oldSqueue.Load()
-		args, user := append([]string{"squeue", "--me", "-a", "-t", "all", "-h", "-r"}, format...), ""
+		args, user := append(slices.Clone(squeueArgs), format...), ""
 		if less {
 			args, user = append([]string{"squeue", "-a", "-t", "all", "-h", "-r"}, lessFormat...), ` -u "$(id -u)"`
 		}
-		program := queryHead + askShell
+		program, c := queryHead+askShell, make(calls)
 		for i, cluster := range clusters {
-			program += fmt.Sprintf("ask %d %s%s\n", i, command(cluster, args...), user)
+			program += fmt.Sprintf("ask %d %s%s\n", i, c.command(cluster, args...), user)
 		}
 		probes := s.known.Load() == nil && !s.probed.Swap(true) // if it can't say now, whoever needs it asks
 		if probes {
 			program += probeProgram
+			maps.Copy(c, probeCalls())
 		}
-		replies, err := s.ask(ctx, queryLimit, program)
+		replies, err := s.ask(ctx, queryLimit, program, c)
 		if err != nil {
 			return nil, err
 		}
@@ -212,6 +218,7 @@ type found struct {
 	answered    int    // how many chunks sacct answered
 	accountless bool   // sacct says that there is no accounting
 	down        string // why sacct did not answer
+	skipped     skips  // by sacct's parser
 
 	scontrol map[runtime.JobID]runtime.Status
 	gone     map[runtime.JobID]bool // slurmctld says that it does not know the job
@@ -220,15 +227,15 @@ type found struct {
 // follow carries out a plan by one program. scontrol goes first, because it does not hang where sacct may; where one
 // sacct fails, the next would too.
 func (s *Scheduler) follow(ctx context.Context, p plan) found {
-	program, fewer := queryHead+askShell, s.oldSacct.Load()
+	program, fewer, calls := queryHead+askShell, s.oldSacct.Load(), make(calls)
 	for i, id := range p.scontrol {
 		number, cluster, _ := strings.Cut(string(id), ";")
-		program += fmt.Sprintf("ask job.%d %s\n", i, command(cluster, "scontrol", "show", "job", number))
+		program += fmt.Sprintf("ask job.%d %s\n", i, calls.command(cluster, "scontrol", "show", "job", number))
 	}
 	for i, c := range p.sacct {
-		program += fmt.Sprintf("ask sacct.%d %s || return 0\n", i, command(c.cluster, sacctArgs(c.numbers, fewer)...))
+		program += fmt.Sprintf("ask sacct.%d %s || return 0\n", i, calls.command(c.cluster, sacctArgs(c.numbers, fewer)...))
 	}
-	replies, err := s.hear(ctx, p.limit, program)
+	replies, err := s.hear(ctx, p.limit, program, calls)
 
 	f := found{sacct: make(map[runtime.JobID]runtime.Status), scontrol: make(map[runtime.JobID]runtime.Status),
 		gone: make(map[runtime.JobID]bool)}
@@ -252,6 +259,7 @@ func (s *Scheduler) follow(ctx context.Context, p plan) found {
 			break
 		}
 	}
+	s.meter.skip("sacct", f.skipped)
 	return f
 }
 
@@ -275,7 +283,7 @@ func (f *found) readSacct(c chunk, a answer) bool {
 		return false
 	}
 	f.answered++
-	statuses := parseSacct(a.out)
+	statuses := parseSacct(a.out, &f.skipped)
 	for _, number := range c.numbers {
 		if st, ok := statuses[number]; ok {
 			f.sacct[jobID(number, c.cluster)] = st

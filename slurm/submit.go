@@ -280,8 +280,8 @@ func (s *submission) handIn(ctx context.Context) error {
 		return context.Cause(ctx)
 	}
 	for len(batches) > 0 && ctx.Err() == nil {
-		n, calls := programOf(batches, s.arrayChunk())
-		goOn := s.run(ctx, batches[:n], calls)
+		n, lines := programOf(batches, s.arrayChunk())
+		goOn := s.run(ctx, batches[:n], lines)
 		batches = batches[n:]
 		if !goOn {
 			break
@@ -340,7 +340,7 @@ func (s *Scheduler) arrayChunk() int {
 }
 
 // programOf returns the shell lines that submit the first of the batches, as many as one program may have.
-func programOf(batches []*batch, chunk int) (n int, calls string) {
+func programOf(batches []*batch, chunk int) (n int, lines string) {
 	var b strings.Builder
 	var scripts commonText
 	var dirs []string
@@ -400,11 +400,11 @@ func limitsOf(job runtime.Job) string {
 }
 
 // run runs a program, and takes over what it says of the batches. It reports whether there is sense in going on.
-func (s *submission) run(ctx context.Context, batches []*batch, calls string) bool {
+func (s *submission) run(ctx context.Context, batches []*batch, lines string) bool {
 	secret := rand.Text()
 	s.secrets[secret] = true
 	limit := sbatchLimit + time.Duration(len(batches))*time.Second
-	replies, err := s.ask(ctx, limit, submitHead(secret)+calls)
+	replies, err := s.ask(ctx, limit, submitHead(secret)+lines, calls{"sbatch": len(batches)})
 	_, whole := replies["all"]
 	if err == nil && !whole {
 		err = s.check("sbatch", reply{}, false)

@@ -139,6 +139,13 @@ func (p *progress) summary(s *runtime.Session, keep bool) {
 	if c, ok := s.Target.Conn.(interface{ Execs() int64 }); ok && p.verbose {
 		p.say("%d commands over SSH", c.Execs())
 	}
+	var calls map[string]runtime.Tally
+	if c, ok := s.Target.Scheduler.(runtime.Counter); ok && p.verbose {
+		calls = c.Tallies()
+	}
+	if len(calls) > 0 {
+		p.say("calls of Slurm: %s", runtime.Tallies(calls))
+	}
 	if keep {
 		p.say("kept: jobs and files stay on %s; aifb stop %s ends them", s.Target.Name, s.Run)
 	}

@@ -299,13 +299,14 @@ func printStatusJSON(w io.Writer, v *view) error {
 		jobs = append(jobs, job)
 	}
 	doc := struct {
-		Version   int        `json:"version"`
-		Run       runSummary `json:"run"`
-		Process   int        `json:"process,omitempty"`
-		LostSince time.Time  `json:"lost_since,omitzero"`
-		Problem   string     `json:"problem,omitempty"` // with which the target was asked in vain
-		Jobs      []jobView  `json:"jobs"`
-	}{Version: 1, Run: v.summary, Process: v.pid, LostSince: v.st.LostSince, Jobs: jobs}
+		Version   int                      `json:"version"`
+		Run       runSummary               `json:"run"`
+		Process   int                      `json:"process,omitempty"`
+		LostSince time.Time                `json:"lost_since,omitzero"`
+		Problem   string                   `json:"problem,omitempty"` // with which the target was asked in vain
+		Jobs      []jobView                `json:"jobs"`
+		Calls     map[string]runtime.Tally `json:"calls,omitempty"` // of the cluster's commands
+	}{Version: 1, Run: v.summary, Process: v.pid, LostSince: v.st.LostSince, Jobs: jobs, Calls: v.st.Calls}
 	if v.problem != nil {
 		doc.Problem = v.problem.Error()
 	}
@@ -319,6 +320,9 @@ func printStatus(w io.Writer, v *view) error {
 	}
 	if v.st.End != nil && v.st.End.Left != "" {
 		fmt.Fprintf(w, "left    %s\n", v.st.End.Left)
+	}
+	if len(v.st.Calls) > 0 {
+		fmt.Fprintf(w, "calls   %s\n", runtime.Tallies(v.st.Calls))
 	}
 	if hint := v.hint(); hint != "" {
 		fmt.Fprintf(w, "hint    %s\n", hint)
