@@ -46,6 +46,11 @@ func parseSqueue(out string, skipped *skips) map[string]runtime.Status {
 	return known
 }
 
+// revoked is the state of a job that another cluster of the federation has: it is to be asked there.
+const revoked = "REVOKED"
+
+func isRevoked(st runtime.Status) bool { return st.State == runtime.Unknown && st.Reason == revoked }
+
 // sacctFormat asks sacct for the fields that parseSacct expects. Its Reason is not among them: of a job that ended, it is
 // why it once waited. Restarts is not in all versions, and so the last.
 const (
@@ -68,6 +73,12 @@ func parseSacct(out string, skipped *skips) map[string]runtime.Status {
 		id, ok := skipped.id(f[0])
 		if !ok {
 			continue
+		}
+		if _, others := known[id]; f[1] == revoked {
+			if !others {
+				known[id] = runtime.Status{By: "sacct", Reason: revoked}
+			}
+			continue // it says nothing of the job on the cluster that has it
 		}
 		t := epoch(f[6])
 		attempts[id]++
@@ -156,6 +167,8 @@ func status(state, exit, start, end, nodes, reason string) runtime.Status {
 		st.Reason = ""
 	}
 	switch {
+	case word == revoked:
+		st.Reason = revoked
 	case st.Reason == "" && !plainState(state):
 		st.Reason = clean(state)
 	case isHold(word): // only the user can make it go on

@@ -45,6 +45,7 @@ type Scheduler struct {
 	probed    atomic.Bool                  // Status has asked
 	oldSqueue atomic.Bool                  // squeue does not know all that it is asked for
 	oldSacct  atomic.Bool                  // nor does sacct
+	federated atomic.Bool                  // a job went to another cluster of the federation
 	memory    memory                       // of Status
 	meter     meter
 }

@@ -76,8 +76,25 @@ func (s *Scheduler) Status(ctx context.Context, ids ...runtime.JobID) (map[runti
 	return known, nil
 }
 
-// squeue returns what squeue says of the wanted jobs.
+// squeue returns what squeue says of the wanted jobs. One that is revoked here runs, or ran, on another cluster of the
+// federation: from the first of these on, the federation is asked. One that is revoked everywhere is not known.
 func (s *Scheduler) squeue(ctx context.Context, wanted map[string][]string) (map[runtime.JobID]runtime.Status, error) {
+	for {
+		federated := s.federated.Load()
+		known, err := s.squeueOnce(ctx, wanted)
+		if err != nil {
+			return nil, err
+		}
+		n := len(known)
+		maps.DeleteFunc(known, func(_ runtime.JobID, st runtime.Status) bool { return isRevoked(st) })
+		if federated || len(known) == n {
+			return known, nil
+		}
+		s.federated.Store(true)
+	}
+}
+
+func (s *Scheduler) squeueOnce(ctx context.Context, wanted map[string][]string) (map[runtime.JobID]runtime.Status, error) {
 	clusters := slices.Sorted(maps.Keys(wanted))
 	outs, err := s.ownJobs(ctx, clusters, []string{"-O", squeueFormat}, []string{"-o", plainFormat})
 	if err != nil {
@@ -121,6 +138,9 @@ func (s *Scheduler) ownJobs(ctx context.Context, clusters, format, lessFormat []
 		args, user := append(slices.Clone(squeueArgs), format...), ""
 		if less {
 			args, user = append([]string{"squeue", "-a", "-t", "all", "-h", "-r"}, lessFormat...), ` -u "$(id -u)"`
+		}
+		if s.federated.Load() {
+			args = append(args, "--federation")
 		}
 		program, c := queryHead+askShell, make(calls)
 		for i, cluster := range clusters {
@@ -233,7 +253,7 @@ func (s *Scheduler) follow(ctx context.Context, p plan) found {
 		program += fmt.Sprintf("ask job.%d %s\n", i, calls.command(cluster, "scontrol", "show", "job", number))
 	}
 	for i, c := range p.sacct {
-		program += fmt.Sprintf("ask sacct.%d %s || return 0\n", i, calls.command(c.cluster, sacctArgs(c.numbers, fewer)...))
+		program += fmt.Sprintf("ask sacct.%d %s || return 0\n", i, calls.command(c.cluster, sacctArgs(c.numbers, fewer, s.federated.Load())...))
 	}
 	replies, err := s.hear(ctx, p.limit, program, calls)
 
@@ -264,13 +284,17 @@ func (s *Scheduler) follow(ctx context.Context, p plan) found {
 }
 
 // sacctArgs asks for allocations, not steps, with one line for each attempt.
-func sacctArgs(numbers []string, fewer bool) []string {
+func sacctArgs(numbers []string, fewer, federated bool) []string {
 	format := restartsFormat
 	if fewer {
 		format = sacctFormat
 	}
-	return []string{"sacct", "-X", "-D", "-P", "-n", "--delimiter=" + separator, "--starttime=" + sacctStart, "-o", format,
+	args := []string{"sacct", "-X", "-D", "-P", "-n", "--delimiter=" + separator, "--starttime=" + sacctStart, "-o", format,
 		"-j", strings.Join(numbers, ",")}
+	if federated {
+		args = append(args, "--federation")
+	}
+	return args
 }
 
 // readSacct reports whether a is the answer to a chunk. One that has nothing but errors is none, whatever its exit code.
