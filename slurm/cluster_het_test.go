@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/rand"
 	"os"
-	"strings"
 	"testing"
 	"time"
 
@@ -83,7 +82,4 @@ func TestClusterHeterogeneous(t *testing.T) {
 			t.Errorf("%s: skipped %d lines, such as %q", name, tally.Skipped, tally.First)
 		}
 	}
-	raw, _ := runtime.Output(t.Context(), conn, "sh", "-c", "squeue --me -h -t all -n "+token+" -O JobArrayID:10,HetJobID:10,State; squeue --me -h -t all -n "+token+
-		" -o '%i %T'; scontrol show job "+strings.TrimSpace(out)+" | grep JobId; sacct -X -P -n -o JobID,JobIDRaw,State -j "+strings.TrimSpace(out)+"; true")
-	t.Log(raw)
 }

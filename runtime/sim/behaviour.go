@@ -19,6 +19,7 @@ type Behaviour struct {
 	Refuse error         // its submission is refused with
 	Wait   time.Duration // it is not eligible for that long, whatever is free; Forever: never
 	Reason string        // that the scheduler gives for that
+	Parts  int           // of how many parts the cluster makes it, of which the first is the job; 0: it does not
 
 	// While it runs:
 	Run    time.Duration     // how long its command does; Forever: until something ends it
