@@ -170,6 +170,11 @@ func (j *JobState) Over() bool {
 	return j.Refused != nil || j.Status.State == Ended && !j.Retried()
 }
 
+// begun reports whether the job's command has begun.
+func (j *JobState) begun() bool {
+	return j.Started != nil && (j.Started.Begun > 0 || !j.Job.Prepares())
+}
+
 // Host is the name under which other jobs reach it, or "".
 func (j *JobState) Host() string {
 	if j.Started != nil {
@@ -283,8 +288,13 @@ func (s *RunState) applyJob(j *JobState, rec Record) error {
 		j.Refused = new(Problem)
 		return s.decode(rec, j.Refused)
 	case KindJobStarted:
-		j.Started, j.Exit = new(Start), nil
-		return s.decode(rec, j.Started)
+		start := new(Start)
+		err := s.decode(rec, start)
+		if j.Exit != nil && j.Exit.Time < start.Time { // that was an attempt before
+			j.Exit = nil
+		}
+		j.Started = start
+		return err
 	case KindJobExited:
 		j.Exit = new(Exit)
 		return s.decode(rec, j.Exit)

@@ -51,10 +51,11 @@ func (s *Session) waitRunning(ctx context.Context, w Wait, hs []*Handle) error {
 			if err := s.waitStarted(ctx, w, name); err != nil {
 				return err
 			}
-			if h.Role == RoleService {
-				if err := s.waitReady(ctx, w, name); err != nil {
-					return err
-				}
+			if h.Role != RoleService {
+				continue
+			}
+			if err := s.waitReady(ctx, w, name); err != nil {
+				return err
 			}
 		}
 	}

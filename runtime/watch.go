@@ -202,13 +202,13 @@ func (w *watcher) report(ctx context.Context, err error) (failed bool) {
 // store appends records. A store that fails ends the run elsewhere.
 func (s *Session) store(ctx context.Context, recs ...Record) { s.append(ctx, recs...) }
 
-// readJobFiles reads start.json of the jobs that run and are not known to, and exit.json of those that ended, or that
+// readJobFiles reads start.json of the jobs that run and whose command is not known to, and exit.json of those that ended, or that
 // the scheduler does not know.
 func (w *watcher) readJobFiles(ctx context.Context, live []JobState, known map[JobID]Status) (map[string][]byte, error) {
 	var names []string
 	for _, j := range live {
 		st := known[j.ID]
-		if j.Started == nil && st.State != Pending {
+		if !j.begun() && st.State != Pending {
 			names = append(names, path.Join(j.Job.Dir, FileStart))
 		}
 		if j.Exit == nil && (st.State == Unknown || st.State == Ended) {
@@ -221,7 +221,7 @@ func (w *watcher) readJobFiles(ctx context.Context, live []JobState, known map[J
 // changes returns the records of what is new about a job.
 func (w *watcher) changes(j JobState, known map[JobID]Status, files map[string][]byte) (recs []Record) {
 	var start Start
-	if data, ok := files[path.Join(j.Job.Dir, FileStart)]; ok && json.Unmarshal(data, &start) == nil {
+	if data, ok := files[path.Join(j.Job.Dir, FileStart)]; ok && json.Unmarshal(data, &start) == nil && (j.Started == nil || *j.Started != start) {
 		recs = append(recs, event(KindJobStarted, j.Job.Name, start))
 		j.Started = &start
 	}
