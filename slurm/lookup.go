@@ -288,7 +288,7 @@ func (l *look) isYoung(cluster string) bool {
 	c := l.known.Load()
 	for _, t := range l.tasks {
 		a := t.place.latest(t.job)
-		if clustersOf(t.job) == cluster && a != nil && (c == nil || a.age < 0 || a.age+sbatchLimit >= c.minJobAge) {
+		if clustersOf(t.job) == cluster && a != nil && (c == nil || a.age < 0 || a.age+overAfter >= c.minJobAge) {
 			return false
 		}
 	}
