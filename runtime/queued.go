@@ -7,8 +7,9 @@ import (
 	"time"
 )
 
-// Why a job waits is known in two steps. What the scheduler's reason means is a part of each Status. How many jobs come
-// first takes a question of its own, whose answer may be long where the queue is: it is asked rarely, and about few jobs.
+// Why a job waits is known in two steps. What the scheduler's reason means is a part of each Status. How many jobs
+// come first takes a question of its own, whose answer may be long where the queue is: it is asked rarely, and about
+// few jobs.
 const (
 	// A job is asked about when it has waited for firstWhy, and then after ever longer pauses, up to lastWhy.
 	firstWhy, lastWhy = 10 * time.Second, 5 * time.Minute

@@ -63,7 +63,8 @@ func (s *Session) tally(ctx context.Context, last bool) {
 	now := s.counted()
 	for _, name := range slices.Sorted(maps.Keys(now)) {
 		if t := now[name]; t.Skipped > 0 && s.skipped(name) {
-			s.warn("%s of %s printed a line that is not understood, and was skipped: %s", name, s.Target.Name, Printable(t.First))
+			s.warn("%s of %s printed a line that is not understood, and was skipped: %s", name, s.Target.Name,
+				Printable(t.First))
 		}
 	}
 	if news := s.untold(now, last); len(news) > 0 {

@@ -13,8 +13,8 @@ import (
 // calls are how often a program calls each of Slurm's commands, at most: after one that fails it may leave out others.
 type calls map[string]int
 
-// command returns a command line for a cluster, and counts it. Only a cluster that has a name is named: to look a name up,
-// the command asks the accounting database, which not every cluster has.
+// command returns a command line for a cluster, and counts it. Only a cluster that has a name is named: to look a name
+// up, the command asks the accounting database, which not every cluster has.
 func (c calls) command(cluster string, args ...string) string {
 	c[args[0]]++
 	if cluster == "" {
@@ -24,11 +24,11 @@ func (c calls) command(cluster string, args ...string) string {
 }
 
 // A target's Slurm is called as if by somebody at a shell: what one program calls goes one after the other, each when
-// slurmctld has answered the last. So it is not the calls that have to be bounded, of which a program may have a thousand
-// sbatch, but how soon programs follow each other. Each takes a token for each command that it calls, be it once or many
-// times. There are paceBurst, and one more comes each paceEvery: a run that polls each second, and submits, explains and
-// cancels between, needs no more than half of them. (Slurm's own limit on the requests of a user has by default 30, and
-// two more each second.)
+// slurmctld has answered the last. So it is not the calls that have to be bounded, of which a program may have a
+// thousand sbatch, but how soon programs follow each other. Each takes a token for each command that it calls, be it
+// once or many times. There are paceBurst, and one more comes each paceEvery: a run that polls each second, and
+// submits, explains and cancels between, needs no more than half of them. (Slurm's own limit on the requests of a user
+// has by default 30, and two more each second.)
 const (
 	paceBurst = 100
 	paceEvery = 250 * time.Millisecond
@@ -103,8 +103,8 @@ func (s *Scheduler) Tallies() map[string]runtime.Tally {
 	return maps.Clone(s.meter.tallies)
 }
 
-// skips are the lines of an output that a parser did not understand, and skipped. The parser is not held up by them, and
-// who reads them is told.
+// skips are the lines of an output that a parser did not understand, and skipped. The parser is not held up by them,
+// and who reads them is told.
 type skips struct {
 	lines int
 	first string
@@ -126,8 +126,8 @@ func (s *skips) add(text string) {
 	}
 }
 
-// id returns the number of the job that a record is about, and true if it is one of a job that we may know. What else was
-// printed before the record, or is no number of a job, is skipped.
+// id returns the number of the job that a record is about, and true if it is one of a job that we may know. What else
+// was printed before the record, or is no number of a job, is skipped.
 func (s *skips) id(field string) (number string, ok bool) {
 	id := lastLine(field)
 	s.add(strings.TrimSuffix(field, id))
