@@ -26,7 +26,7 @@ import (
 // counted is a scheduler that counts what it is asked.
 type counted struct {
 	*sim.Cluster
-	submits, queries, cancels atomic.Int32
+	submits, queries, cancels, whys atomic.Int32
 }
 
 func (c *counted) Submit(ctx context.Context, jobs ...runtime.Job) ([]runtime.Submission, error) {
@@ -37,6 +37,11 @@ func (c *counted) Submit(ctx context.Context, jobs ...runtime.Job) ([]runtime.Su
 func (c *counted) Status(ctx context.Context, ids ...runtime.JobID) (map[runtime.JobID]runtime.Status, error) {
 	c.queries.Add(1)
 	return c.Cluster.Status(ctx, ids...)
+}
+
+func (c *counted) Explain(ctx context.Context, ids ...runtime.JobID) (map[runtime.JobID]runtime.Queued, error) {
+	c.whys.Add(1)
+	return c.Cluster.Explain(ctx, ids...)
 }
 
 func (c *counted) Cancel(ctx context.Context, ids ...runtime.JobID) error {
@@ -310,22 +315,25 @@ func TestBudget(t *testing.T) {
 		name string
 		jobs int
 		code int
-	}{{"1000 jobs", 1000, 0}, {"1000 jobs that fail", 1000, 1}} {
+		wait time.Duration
+	}{{"1000 jobs", 1000, 0, 0}, {"1000 jobs that fail", 1000, 1, 0}, {"1000 jobs that wait", 1000, 0, 30 * time.Minute}} {
 		t.Run(test.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				c := sim.New(sim.Config{Nodes: 20})
 				for i := range test.jobs {
-					run := time.Duration(float64(time.Hour) * (0.5 + 0.5*float64(i)/float64(test.jobs)))
-					c.Behave(fmt.Sprintf("client-%d", i+1), sim.Behaviour{Run: run, Code: test.code})
+					run := time.Duration(float64(time.Hour)*(0.5+0.5*float64(i)/float64(test.jobs))) - test.wait
+					c.Behave(fmt.Sprintf("client-%d", i+1), sim.Behaviour{Wait: test.wait, Reason: "Priority", Run: run, Code: test.code})
 				}
 				s, calls := open(t, c)
 				hs := clients(t, s, test.jobs, nil)
 				if err := s.WaitDone(t.Context(), runtime.Wait{NoCheck: true}, hs...); err != nil {
 					t.Fatal(err)
 				}
-				if n := calls.queries.Load(); n > 150 {
-					t.Errorf("%d queries for %d jobs of up to an hour", n, test.jobs)
+				n, whys := calls.queries.Load(), calls.whys.Load()
+				if n+2*whys > 150 { // to explain, package slurm calls squeue twice
+					t.Errorf("%d queries, and %d why jobs wait, for %d jobs of up to an hour", n, whys, test.jobs)
 				}
+				t.Logf("%d queries, and %d why jobs wait", n, whys)
 				end(t, s, c)
 			})
 		})

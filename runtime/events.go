@@ -80,7 +80,7 @@ func (w *watcher) said(e jobEvent) (recs []Record) {
 		if j == nil || path.Base(j.Job.Dir) != e.Job || j.Over() {
 			return
 		}
-		if e.Start != nil && (j.Started == nil || j.Started.Attempt != e.Start.Attempt) {
+		if e.Start != nil && (j.Started == nil || *j.Started != *e.Start) {
 			recs = append(recs, event(KindJobStarted, name, e.Start))
 		}
 		if e.Exit != nil && j.Exit == nil {

@@ -73,6 +73,8 @@ func (j *JobState) String() string {
 			text += " after " + took.Round(100*time.Millisecond).String()
 		}
 		return text
+	case j.Queued != nil:
+		return "pending: " + j.Queued.String()
 	case j.Status.State == Pending && j.Status.Reason != "" && j.Status.Reason != "None":
 		return "pending (" + j.Status.Reason + ")"
 	case j.Status.State == Pending:

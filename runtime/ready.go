@@ -27,12 +27,15 @@ const (
 func (s *Session) waitReady(ctx context.Context, w Wait, name string) error {
 	var j JobState
 	s.view(func(st *RunState) { j = *st.Job(name) })
-	if j.Ready || j.Intent.Ready.Kind == "" {
+	if j.Ready {
 		return nil
 	}
 	limit := w.Timeout
 	if limit == 0 {
 		limit = DefaultReady
+	}
+	if j.Intent.Ready.Kind == "" {
+		return s.waitBegun(ctx, &j, limit)
 	}
 	limited, cancel := s.withTimeout(ctx, limit)
 	defer cancel()
@@ -46,6 +49,18 @@ func (s *Session) waitReady(ctx context.Context, w Wait, name string) error {
 		return s.notReady(ctx, &j, limit, err)
 	}
 	return s.explain(ctx, err)
+}
+
+// waitBegun waits until the command of a service that cannot be asked has begun: its image is there, and its setup done.
+func (s *Session) waitBegun(ctx context.Context, j *JobState, limit time.Duration) error {
+	ctx, cancel := withTimeout(ctx, s.Clock, limit, Faultf(FaultTimeout,
+		"see what takes so long with: aifb logs "+s.Run+" "+j.Job.Name,
+		"%s (job %s) runs on %s, and after %v its command has not begun: it is setting up, or pulling its image",
+		j.Job.Name, j.ID, j.Host(), limit))
+	defer cancel()
+	return s.explain(ctx, s.await(ctx, func(st *RunState) (bool, error) {
+		return st.Job(j.Job.Name).begun(), s.failed(st, j.Job.Name)
+	}))
 }
 
 // probeUntilReady probes the service until it answers, ends, or ctx does; the error is then the last probe's.

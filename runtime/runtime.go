@@ -108,10 +108,10 @@ type Explainer interface {
 
 // A Queued is why a job waits.
 type Queued struct {
-	Class string    // "resources", "quota", "dependency", "held", "unsatisfiable" or "other"
-	Text  string    // for a person, such as "waits for nodes, behind jobs of higher priority"
-	Start time.Time // when the scheduler expects it to start; zero: it does not say
-	Ahead int       // pending jobs of the same partition that come first; -1: not known
+	Class string    `json:"class,omitempty"` // "resources", "quota", "dependency", "held", "unsatisfiable" or "other"
+	Text  string    `json:"text"`            // for a person, such as "waits for nodes, behind jobs of higher priority"
+	Start time.Time `json:"start,omitzero"`  // when the scheduler expects it to start; zero: it does not say
+	Ahead int       `json:"ahead"`           // pending jobs of the same partition that come first; -1: not known
 }
 
 // A Forgetful is a Scheduler that forgets a job some time after its end. Then only the job itself can tell how it ended,
@@ -155,6 +155,19 @@ type Found struct {
 	Token  string
 	ID     JobID
 	Status Status
+}
+
+// A Counter is a Scheduler that counts what it asks its cluster, for the sake of those who share the cluster.
+type Counter interface {
+	// Tallies returns what was counted so far, by command. Nobody else has the map.
+	Tallies() map[string]Tally
+}
+
+// A Tally is what was counted of a command, such as squeue.
+type Tally struct {
+	Calls   int    `json:"calls"`
+	Skipped int    `json:"skipped,omitempty"` // lines of what it printed that were not understood
+	First   string `json:"first,omitempty"`   // the first of them
 }
 
 // A Checker is a Scheduler or Conn that can say what its side is able to do, for `aifb doctor`.
@@ -244,6 +257,8 @@ type Status struct {
 	Exited  bool      `json:"exited,omitempty"`  // the exit code is known
 	Signal  int       `json:"signal,omitempty"`  // that ended the command
 	Reason  string    `json:"reason,omitempty"`  // why it waits or why it ended, in the scheduler's words
+	Class   string    `json:"class,omitempty"`   // of one that waits, for a reason that the scheduler gave: as in Queued
+	Text    string    `json:"text,omitempty"`    // and so is this
 	Node    string    `json:"node,omitempty"`    // the first node that it runs or ran on
 	Attempt int       `json:"attempt,omitempty"` // how often the scheduler ran it before, if it says
 	Start   time.Time `json:"start,omitzero"`    // of one that waits: when the scheduler expects it to start

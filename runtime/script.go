@@ -18,13 +18,20 @@ const (
 	DirMetrics = "metrics"    // for what the command writes; $BENCHMARK_OUTPUT_DIR
 )
 
-// A Start is what start.json says: where the job came to run. It is there before the image is pulled.
+// A Start is what start.json says: where the job came to run. It is there before the image is pulled, and is written
+// again when the command begins, if that is later.
 type Start struct {
 	Host    string  `json:"host"` // under which other machines of the cluster reach it
 	Port    int     `json:"port"` // 0: none
 	ID      string  `json:"id"`   // the scheduler's
 	Attempt int     `json:"attempt"`
-	Time    float64 `json:"time"` // seconds since 1970, by the node's clock
+	Time    float64 `json:"time"`            // seconds since 1970, by the node's clock
+	Begun   float64 `json:"begun,omitempty"` // the same, of the command, if the job Prepares
+}
+
+// Prepares reports whether there is anything to do in the job before its command begins, which may take its time.
+func (j *Job) Prepares() bool {
+	return j.Image.URI != "" || len(j.Needs.Modules)+len(j.Needs.Setup) > 0
 }
 
 // An Exit is what exit.json says: how the job's command ended. It is the job's own word; a job that is killed hard
@@ -58,8 +65,7 @@ func Script(j Job) string {
 	if j.Port == AnyPort {
 		b.WriteString(scriptFreePort)
 	}
-	b.WriteString(`record start "$(printf '{"host":"%s","port":%d,"id":"%s","attempt":%d,"time":%s}' ` +
-		`"$host" "$port" "$id" "$attempt" "$(now)")"` + "\n")
+	b.WriteString(scriptStart)
 	if j.Lease > 0 {
 		fmt.Fprintf(&b, "%slease %d\n", scriptLease, int(j.Lease.Round(time.Second)/time.Second))
 	}
@@ -78,6 +84,9 @@ func Script(j Job) string {
 	}
 	if j.Needs.WorkDir != "" {
 		fmt.Fprintf(&b, "cd %s || die 'no working directory'\n", Quote(j.Needs.WorkDir))
+	}
+	if j.Prepares() {
+		b.WriteString("start \"$(now)\"\n")
 	}
 	if j.Group != "" {
 		fmt.Fprintf(&b, "%sbarrier \"$run\"/%s %d\n", scriptBarrier, Quote(dirGate+j.Group), j.Count)
@@ -148,6 +157,15 @@ die() {
 	echo "aifb: $*" >&2
 	leave 1 0
 }
+`
+
+// scriptStart writes start.json.
+const scriptStart = `started=$(now)
+start() { # [BEGUN]
+	record start "$(printf '{"host":"%s","port":%d,"id":"%s","attempt":%d,"time":%s%s}' \
+		"$host" "$port" "$id" "$attempt" "$started" "${1:+,\"begun\":$1}")"
+}
+start
 `
 
 // scriptLease ends the job, as a signal of the scheduler would, if the run's lease stays as it is for too long. That is

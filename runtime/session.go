@@ -64,6 +64,10 @@ type Session struct {
 
 	secrets secrets // what must not show
 
+	tallied   map[string]Tally // what of the scheduler's counts is stored, or is from before
+	talliedAt time.Time
+	warned    map[string]bool // the commands of which it was warned that lines were skipped
+
 	opening        sync.Mutex // held while home, aifb or images are found out
 	submitting     sync.WaitGroup
 	submitNow      chan struct{} // tells the submitter that there is something to do; nil before the first job
@@ -84,6 +88,7 @@ func (s *Session) init() {
 	s.images, s.told = make(map[string]bool), make(map[string]bool)
 	s.unstored, s.numbers = make(map[string]Record), make(map[string]int)
 	s.lists = budget{size: 20, every: 10 * time.Second}
+	s.tallied, s.talliedAt, s.warned = s.counted(), s.now(), make(map[string]bool)
 }
 
 // Reopen goes on with the run that the records tell of, and whose process has ended without ending the run. The jobs
@@ -240,6 +245,7 @@ func (s *Session) Close(ctx context.Context, recipeErr error, keep bool) (stoppe
 		s.stop()
 	}
 	s.watching.Wait()
+	s.tally(ctx, true)
 	switch {
 	case keep && s.home != nil:
 		err = errors.Join(err, keepRun(ctx, s.Target.Conn, s.home.runDir))

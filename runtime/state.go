@@ -31,12 +31,14 @@ const (
 	KindJobStarted   Kind = "job_started"   // Start; the job's own word
 	KindJobExited    Kind = "job_exited"    // Exit; the job's own word
 	KindJobStatus    Kind = "job_status"    // Status; each change of it
+	KindJobQueued    Kind = "job_queued"    // Queued; why it waits, in more detail, if that was asked and has changed
 	KindJobReady     Kind = "job_ready"     // nothing; the service answers
 	KindJobStopping  Kind = "job_stopping"  // Problem, or nothing; before it is cancelled
 	KindJobCollected Kind = "job_collected" // Collected; its files and measurements are here
 	KindTargetLost   Kind = "target_lost"   // Problem; what is known of the jobs is from before
 	KindTargetFound  Kind = "target_found"  // nothing; it is known again
 	KindDeedBegun    Kind = "deed_begun"    // Deed; before one that may leave something on the target, and is no job
+	KindCalls        Kind = "calls"         // map[string]Tally; what was asked of the cluster since the last of these
 	KindDeed         Kind = "deed"          // Deed; one that starts no job
 	KindUnmet        Kind = "unmet"         // Unmet; a threshold
 	KindRunResumed   Kind = "run_resumed"   // nothing; another process goes on
@@ -113,7 +115,8 @@ type RunState struct {
 	Started time.Time
 	End     *RunEnd // nil: it has not ended, or nobody was left to say so
 	Ended   time.Time
-	Jobs    []*JobState // in the order in which they were intended
+	Jobs    []*JobState      // in the order in which they were intended
+	Calls   map[string]Tally // what was asked of the cluster, by command, as far as it is stored
 
 	// Since when the target has not answered, and what is known of the jobs is as it was then. Zero: it does.
 	LostSince time.Time
@@ -137,6 +140,7 @@ type JobState struct {
 	Started   *Start
 	Exit      *Exit
 	Status    Status
+	Queued    *Queued // why it waits; nil: it does not, or that is not known
 	Ready     bool
 	Stopping  bool       // the run cancelled it
 	Why       string     // it did; "": because the recipe or the user wanted it
@@ -170,6 +174,11 @@ func (j *JobState) Retried() bool {
 // Over reports whether the job has ended for good, or never will begin.
 func (j *JobState) Over() bool {
 	return j.Refused != nil || j.Status.State == Ended && !j.Retried()
+}
+
+// begun reports whether the job's command has begun.
+func (j *JobState) begun() bool {
+	return j.Started != nil && (j.Started.Begun > 0 || !j.Job.Prepares())
 }
 
 // Host is the name under which other jobs reach it, or "".
@@ -234,6 +243,8 @@ func (s *RunState) Apply(rec Record) error {
 		}
 		s.begun[d.Key], s.touched = true, true
 		return err
+	case KindCalls:
+		return s.applyCalls(rec)
 	case KindDeed:
 		var d Deed
 		err := s.decode(rec, &d)
@@ -246,6 +257,18 @@ func (s *RunState) Apply(rec Record) error {
 		return s.applyJob(j, rec)
 	}
 	return nil
+}
+
+func (s *RunState) applyCalls(rec Record) error {
+	var later map[string]Tally
+	err := s.decode(rec, &later)
+	if s.Calls == nil {
+		s.Calls = make(map[string]Tally)
+	}
+	for name, t := range later {
+		s.Calls[name] = s.Calls[name].add(t)
+	}
+	return err
 }
 
 // applyIntent adds a job, or a new try of one.
@@ -281,8 +304,13 @@ func (s *RunState) applyJob(j *JobState, rec Record) error {
 		j.Refused = new(Problem)
 		return s.decode(rec, j.Refused)
 	case KindJobStarted:
-		j.Started, j.Exit = new(Start), nil
-		return s.decode(rec, j.Started)
+		start := new(Start)
+		err := s.decode(rec, start)
+		if j.Exit != nil && j.Exit.Time < start.Time { // that was an attempt before
+			j.Exit = nil
+		}
+		j.Started = start
+		return err
 	case KindJobExited:
 		j.Exit = new(Exit)
 		return s.decode(rec, j.Exit)
@@ -292,7 +320,13 @@ func (s *RunState) applyJob(j *JobState, rec Record) error {
 		if j.Status.State == Pending {
 			j.Started, j.Exit = nil, nil // it is to run again
 		}
+		j.waits()
 		return err
+	case KindJobQueued:
+		if j.Status.State == Pending { // and does not run by now
+			j.Queued = new(Queued)
+			return s.decode(rec, j.Queued)
+		}
 	case KindJobReady:
 		j.Ready = true
 	case KindJobStopping:

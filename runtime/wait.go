@@ -51,10 +51,11 @@ func (s *Session) waitRunning(ctx context.Context, w Wait, hs []*Handle) error {
 			if err := s.waitStarted(ctx, w, name); err != nil {
 				return err
 			}
-			if h.Role == RoleService {
-				if err := s.waitReady(ctx, w, name); err != nil {
-					return err
-				}
+			if h.Role != RoleService {
+				continue
+			}
+			if err := s.waitReady(ctx, w, name); err != nil {
+				return err
 			}
 		}
 	}
@@ -101,7 +102,7 @@ func (s *Session) queueLeft(name string, limit time.Duration) (left time.Duratio
 }
 
 // queueError says that a job is pending for too long, and why.
-func (s *Session) queueError(ctx context.Context, name string, limit time.Duration) (err error) {
+func (s *Session) queueError(ctx context.Context, name string, limit time.Duration) error {
 	var j JobState
 	var stale string
 	s.view(func(st *RunState) { j, stale = *st.Job(name), st.stale(s.now()) })
@@ -109,43 +110,17 @@ func (s *Session) queueError(ctx context.Context, name string, limit time.Durati
 	if j.Held != nil {
 		hint = j.Held.Hint
 	}
-	if why := s.Why(ctx, j.ID); why != "" {
-		hint = strings.Trim(why+"; "+hint, "; ")
+	if q, ok := s.queued(ctx, j.ID)[j.ID]; ok {
+		j.Queued = &q
 	}
-	if j.ID == "" {
-		return Faultf(FaultTimeout, hint, "%s is %s for longer than %v%s", name, j.String(), limit, stale)
+	who, state, why := name, j.String(), ""
+	if j.ID != "" {
+		who += fmt.Sprintf(" (job %s)", j.ID)
 	}
-	return Faultf(FaultTimeout, hint, "%s (job %s) is %s for longer than %v%s", name, j.ID, j.String(), limit, stale)
-}
-
-// Why asks the scheduler why a job waits, and for how long it expects it to. It returns "" if that is not known.
-func (s *Session) Why(ctx context.Context, id JobID) string {
-	e, ok := s.Target.Scheduler.(Explainer)
-	if !ok || id == "" {
-		return ""
+	if j.Queued != nil {
+		state, why = "pending", ": "+j.Queued.String()
 	}
-	ctx, cancel := s.withTimeout(ctx, 10*time.Second)
-	defer cancel()
-	known, err := e.Explain(ctx, id)
-	q, ok := known[id]
-	if err != nil || !ok {
-		return ""
-	}
-	return q.text(s.now())
-}
-
-// String says why a job waits, how many jobs are before it, and when it is expected to start.
-func (q Queued) String() string { return q.text(time.Now()) }
-
-func (q Queued) text(now time.Time) string {
-	text := q.Text
-	if q.Ahead > 0 {
-		text += fmt.Sprintf("; %d pending jobs are ahead of it", q.Ahead)
-	}
-	if left := q.Start.Sub(now); !q.Start.IsZero() && left > 0 {
-		text += fmt.Sprintf("; it is expected to start in %v", left.Round(time.Minute))
-	}
-	return text
+	return Faultf(FaultTimeout, hint, "%s is %s for longer than %v%s%s", who, state, limit, stale, why)
 }
 
 // reasonHint says what a user can do about a job that waits for the reason. It knows the common ones.

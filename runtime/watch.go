@@ -48,6 +48,7 @@ func (s *Session) watch() {
 		w := s.newWatcher()
 		s.watching.Go(func() { w.run(ctx) })
 		s.watching.Go(func() { (&collector{Session: s, tries: make(map[string]int)}).run(ctx) })
+		s.watching.Go(func() { s.explainWaits(ctx) })
 	}
 	s.mu.Unlock()
 	s.nudge()
@@ -76,6 +77,7 @@ func (w *watcher) run(ctx context.Context) {
 		select {
 		case <-expired:
 			w.poll(ctx)
+			w.tally(ctx, false)
 		case events := <-w.events:
 			w.heard(ctx, events)
 		case <-w.wake:
@@ -202,13 +204,13 @@ func (w *watcher) report(ctx context.Context, err error) (failed bool) {
 // store appends records. A store that fails ends the run elsewhere.
 func (s *Session) store(ctx context.Context, recs ...Record) { s.append(ctx, recs...) }
 
-// readJobFiles reads start.json of the jobs that run and are not known to, and exit.json of those that ended, or that
+// readJobFiles reads start.json of the jobs that run and whose command is not known to, and exit.json of those that ended, or that
 // the scheduler does not know.
 func (w *watcher) readJobFiles(ctx context.Context, live []JobState, known map[JobID]Status) (map[string][]byte, error) {
 	var names []string
 	for _, j := range live {
 		st := known[j.ID]
-		if j.Started == nil && st.State != Pending {
+		if !j.begun() && st.State != Pending {
 			names = append(names, path.Join(j.Job.Dir, FileStart))
 		}
 		if j.Exit == nil && (st.State == Unknown || st.State == Ended) {
@@ -221,7 +223,7 @@ func (w *watcher) readJobFiles(ctx context.Context, live []JobState, known map[J
 // changes returns the records of what is new about a job.
 func (w *watcher) changes(j JobState, known map[JobID]Status, files map[string][]byte) (recs []Record) {
 	var start Start
-	if data, ok := files[path.Join(j.Job.Dir, FileStart)]; ok && json.Unmarshal(data, &start) == nil {
+	if data, ok := files[path.Join(j.Job.Dir, FileStart)]; ok && json.Unmarshal(data, &start) == nil && (j.Started == nil || *j.Started != start) {
 		recs = append(recs, event(KindJobStarted, j.Job.Name, start))
 		j.Started = &start
 	}

@@ -29,7 +29,7 @@ func (s *Scheduler) Cancel(ctx context.Context, ids ...runtime.JobID) error {
 	var commands []string
 	for _, cluster := range slices.Sorted(maps.Keys(clusters)) {
 		for chunk := range slices.Chunk(compress(clusters[cluster]), cancelChunk) {
-			commands = append(commands, command(cluster, append([]string{"scancel"}, chunk...)...))
+			commands = append(commands, calls{}.command(cluster, append([]string{"scancel"}, chunk...)...))
 		}
 	}
 	var err error
@@ -56,7 +56,7 @@ func (s *Scheduler) cancel(ctx context.Context, commands []string) (failed []str
 	for i, c := range commands {
 		program += fmt.Sprintf("try %d %s\n", i, c)
 	}
-	replies, err := s.ask(ctx, queryLimit+time.Duration(len(commands))*time.Second, program)
+	replies, err := s.ask(ctx, queryLimit+time.Duration(len(commands))*time.Second, program, calls{"scancel": len(commands)})
 	if err != nil {
 		return commands, err
 	}

@@ -3,6 +3,7 @@ package slurm
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -13,6 +14,7 @@ type capabilities struct {
 	version      string // of Slurm, such as "22.05.8"
 	cluster      string // its name
 	accounting   bool   // there is a database behind sacct
+	hidesJobs    bool   // of other users
 	minJobAge    time.Duration
 	maxArraySize int // the highest index of a job array is one less
 	maxJobCount  int
@@ -25,12 +27,14 @@ const probeProgram = `try config scontrol show config
 reply commands 0 "$(for c in squeue sacct scontrol; do command -v $c >/dev/null && echo $c; done)"
 `
 
+func probeCalls() calls { return calls{"scontrol": 1} }
+
 // capabilities returns what the cluster can do. The cluster is asked once.
 func (s *Scheduler) capabilities(ctx context.Context) (capabilities, error) {
 	if known := s.known.Load(); known != nil {
 		return *known, nil
 	}
-	replies, err := s.ask(ctx, queryLimit, queryHead+probeProgram)
+	replies, err := s.ask(ctx, queryLimit, queryHead+probeProgram, probeCalls())
 	if err != nil {
 		return capabilities{}, fmt.Errorf("probe: %w", err)
 	}
@@ -86,6 +90,8 @@ func parseConfig(out string) (c capabilities) {
 			c.cluster = value
 		case "AccountingStorageType": // "(null)" since 23.11, "accounting_storage/none" before
 			c.accounting = value == "accounting_storage/slurmdbd"
+		case "PrivateData":
+			c.hidesJobs = slices.Contains(strings.Split(value, ","), "jobs")
 		case "MinJobAge":
 			c.minJobAge = time.Duration(number) * time.Second
 		case "MaxArraySize":

@@ -53,7 +53,8 @@ func (j *realJob) await(limit time.Duration, what string, is func(st runtime.Sta
 			return st
 		}
 		if time.Now().After(end) {
-			j.Fatalf("job %s: waited %v for %s; it is %+v, %v", j.id, limit, what, st, ok)
+			show, _ := runtime.Output(j.Context(), j.conn, "scontrol", "-d", "show", "job", string(j.id))
+			j.Fatalf("job %s: waited %v for %s; it is %+v, %v\n%s", j.id, limit, what, st, ok, show)
 		}
 		<-time.After(300 * time.Millisecond) // a real cluster has no other clock than the real one
 	}

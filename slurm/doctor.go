@@ -15,6 +15,7 @@ import (
 // it may hang.
 var checkProgram = `ask version sbatch --version
 ask partitions sinfo -h -o ` + runtime.Quote(strings.Join([]string{"%P", "%a", "%l", "%L", "%F"}, separator)) + `
+ask queue ` + runtime.Quote(append(slices.Clone(squeueArgs), "-O", squeueFormat)...) + `
 ask accounts sacctmgr -n -P show associations user="$(id -un)" format=cluster,account,partition,qos
 for c in apptainer singularity; do
 	! command -v $c >/dev/null || { ask container $c --version; break; }
@@ -22,9 +23,13 @@ done
 ask sacct sacct -X -n -P --starttime=now-1minutes -o JobID
 `
 
+func checkCalls() calls {
+	return calls{"scontrol": 1, "sinfo": 1, "squeue": 1, "sacctmgr": 1, "sacct": 1}
+}
+
 // Check implements runtime.Checker.
 func (s *Scheduler) Check(ctx context.Context) []runtime.Finding {
-	replies, err := s.hear(ctx, queryLimit, queryHead+askShell+probeProgram+checkProgram)
+	replies, err := s.hear(ctx, queryLimit, queryHead+askShell+probeProgram+checkProgram, checkCalls())
 	version := answerOf(replies, "version")
 	if err == nil || version.ok {
 		err = s.failed("sbatch", version)
@@ -44,7 +49,18 @@ func (s *Scheduler) Check(ctx context.Context) []runtime.Finding {
 		checkArrays(caps),
 	}
 	findings = append(findings, checkPartitions(answerOf(replies, "partitions"))...)
-	return append(findings, checkAccounts(caps, answerOf(replies, "accounts")), checkContainers(answerOf(replies, "container")))
+	findings = append(findings, checkAccounts(caps, answerOf(replies, "accounts")), checkContainers(answerOf(replies, "container")))
+	return append(findings, checkQueue(answerOf(replies, "queue"))...)
+}
+
+// checkQueue says if what squeue prints is not understood as a whole.
+func checkQueue(a answer) []runtime.Finding {
+	var s skips
+	if parseSqueue(a.out, &s); !a.ok || a.code != 0 || s.lines == 0 {
+		return nil
+	}
+	return []runtime.Finding{{Name: "squeue", Text: fmt.Sprintf("lines of what it prints are not understood: %d, the first: %s", s.lines, s.first),
+		Hint: "jobs may be missed; if a wrapper of squeue prints them, it should do so on stderr"}}
 }
 
 func clusterName(caps capabilities) string {

@@ -55,6 +55,12 @@ ok accounting: sacct answers
 ok MinJobAge: Slurm itself forgets a job 5m0s after its end
 ok MaxArraySize: up to 20001 tasks in a job array
 ` + partitions + accounts + apptainer},
+		{"a squeue that prints more", map[string]string{"squeue": "echo Hello"}, `ok slurm: slurm-wlm 26.05.5, cluster aifb
+ok accounting: sacct answers
+ok MinJobAge: Slurm itself forgets a job 5m0s after its end
+ok MaxArraySize: up to 20001 tasks in a job array
+` + partitions + accounts + apptainer + "no squeue: lines of what it prints are not understood: 1, the first: Hello " +
+			"(jobs may be missed; if a wrapper of squeue prints them, it should do so on stderr)\n"},
 		{"no accounting", map[string]string{"scontrol": prints(without), "sacctmgr": "exit 1"}, `ok slurm: slurm-wlm 26.05.5, cluster aifb
 ok accounting: there is none: how a job ended is known from squeue, for a while, and from the job itself
 no MinJobAge: Slurm itself forgets a job 2s after its end (without accounting, a job that is killed and cannot tell is lost; ask the administrators for a longer MinJobAge)

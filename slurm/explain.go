@@ -33,7 +33,9 @@ func (s *Scheduler) Explain(ctx context.Context, ids ...runtime.JobID) (map[runt
 	}
 	waiting := make(map[string]map[string]waiter)
 	for i, cluster := range clusters {
-		waiting[cluster] = parseOwn(outs[i], wanted[cluster])
+		var skipped skips
+		waiting[cluster] = parseOwn(outs[i], wanted[cluster], &skipped)
+		s.meter.skip("squeue", skipped)
 	}
 	queues := s.queues(ctx, waiting)
 	for cluster, jobs := range waiting {
@@ -70,7 +72,7 @@ func (w waiter) queued(queues map[string]waitlist) runtime.Queued {
 }
 
 // parseOwn reads records of ownFormat, and returns the wanted jobs that wait.
-func parseOwn(out string, wanted []string) map[string]waiter {
+func parseOwn(out string, wanted []string, skipped *skips) map[string]waiter {
 	waiting := make(map[string]waiter)
 	want := make(map[string]bool)
 	for _, number := range wanted {
@@ -78,34 +80,41 @@ func parseOwn(out string, wanted []string) map[string]waiter {
 	}
 	for record := range strings.SplitSeq(out, terminator) {
 		f := fields(record)
-		if len(f) < 7 || !want[lastLine(f[0])] {
+		if len(f) < 7 {
+			skipped.add(record)
 			continue
 		}
-		if state, _ := meaning(f[1]); state != runtime.Pending {
+		number, ok := skipped.id(f[0])
+		if state, _ := meaning(f[1]); !ok || !want[number] || state != runtime.Pending {
 			continue
 		}
-		w, ok := parseWaiter(lastLine(f[0]), f[2], f[3])
+		w, ok := parseWaiter(number, f[2], f[3])
 		if !ok {
+			skipped.add(record)
 			continue
 		}
 		w.start, w.reason = f[4], clean(strings.Join(f[5:len(f)-1], separator))
 		if isHold(f[1]) {
 			w.reason = f[1]
 		}
-		waiting[lastLine(f[0])] = w
+		waiting[number] = w
 	}
 	return waiting
 }
 
 // parseQueue reads records of queueFormat.
-func parseQueue(out string) map[string]waitlist {
+func parseQueue(out string, skipped *skips) map[string]waitlist {
 	queues := make(map[string]waitlist)
 	for record := range strings.SplitSeq(out, terminator) {
 		f := fields(record)
 		if len(f) != 4 {
+			skipped.add(record)
 			continue
 		}
 		w, ok := parseWaiter(lastLine(f[0]), f[1], f[2])
+		if !ok {
+			skipped.add(record)
+		}
 		if !ok || w.priority == 0 { // held
 			continue
 		}
@@ -189,46 +198,39 @@ func (q waitlist) ahead(w waiter) int {
 // queues asks who waits for the partitions. It makes an explanation better, and no error: without an answer, nothing is
 // known. Neither is it where users may not see each other's jobs.
 func (s *Scheduler) queues(ctx context.Context, waiting map[string]map[string]waiter) map[string]map[string]waitlist {
-	program := queryHead + askShell + "export SLURM_BITSTR_LEN=0\n" // arrays in full length
+	program, c := queryHead+askShell+"export SLURM_BITSTR_LEN=0\n", make(calls) // arrays in full length
 	clusters := slices.Sorted(maps.Keys(waiting))
-	asked := false
+	own := s.known.Load()
 	for i, cluster := range clusters {
 		var partitions []string
 		for _, w := range waiting[cluster] {
 			partitions = append(partitions, w.partitions...)
 		}
-		if len(partitions) == 0 {
+		if len(partitions) == 0 || cluster == "" && own != nil && own.hidesJobs {
 			continue
 		}
 		slices.Sort(partitions)
-		asked = true
-		program += fmt.Sprintf("ask config.%d %s\nask queue.%d %s\n", i, command(cluster, "scontrol", "show", "config"),
-			i, command(cluster, "squeue", "-a", "-t", "PD", "-h", "-p", strings.Join(slices.Compact(partitions), ","), "-o", queueFormat))
+		if cluster != "" || own == nil {
+			program += fmt.Sprintf("ask config.%d %s\n", i, c.command(cluster, "scontrol", "show", "config"))
+		}
+		program += fmt.Sprintf("ask queue.%d %s\n", i, c.command(cluster, "squeue", "-a", "-t", "PD", "-h",
+			"-p", strings.Join(slices.Compact(partitions), ","), "-o", queueFormat))
 	}
-	if !asked {
+	if len(c) == 0 {
 		return nil
 	}
-	replies, err := s.ask(ctx, queryLimit, program)
+	replies, err := s.ask(ctx, queryLimit, program, c)
 	if err != nil {
 		return nil
 	}
 	queues := make(map[string]map[string]waitlist)
 	for i, cluster := range clusters {
 		a := answerOf(replies, fmt.Sprintf("queue.%d", i))
-		if a.ok && a.code == 0 && !hidesJobs(answerOf(replies, fmt.Sprintf("config.%d", i)).out) {
-			queues[cluster] = parseQueue(a.out)
+		if config := answerOf(replies, fmt.Sprintf("config.%d", i)); a.ok && a.code == 0 && !parseConfig(config.out).hidesJobs {
+			var skipped skips
+			queues[cluster] = parseQueue(a.out, &skipped)
+			s.meter.skip("squeue", skipped)
 		}
 	}
 	return queues
-}
-
-// hidesJobs reports whether the configuration says that users do not see each other's jobs.
-func hidesJobs(config string) bool {
-	for line := range strings.Lines(config) {
-		key, value, _ := strings.Cut(line, "=")
-		if strings.TrimSpace(key) == "PrivateData" {
-			return slices.Contains(strings.Split(strings.TrimSpace(value), ","), "jobs")
-		}
-	}
-	return false
 }

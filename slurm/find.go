@@ -17,7 +17,7 @@ var findProgram = queryHead + "export SLURM_BITSTR_LEN=0\n" +
 
 // Find implements runtime.Finder.
 func (s *Scheduler) Find(ctx context.Context, prefix string) ([]runtime.Found, error) {
-	replies, err := s.ask(ctx, queryLimit, findProgram)
+	replies, err := s.ask(ctx, queryLimit, findProgram, calls{"squeue": 1, "sacct": 1})
 	if err != nil {
 		return nil, fmt.Errorf("find jobs: %w", err)
 	}
@@ -26,7 +26,14 @@ func (s *Scheduler) Find(ctx context.Context, prefix string) ([]runtime.Found, e
 		return nil, fmt.Errorf("find jobs: %w", err)
 	}
 	// What has not ended is in squeue: of sacct's answer, what there is will do.
-	tokens := parseTokens(r.out + "\n" + replies["sacct"].out)
+	tokens := make(map[runtime.JobID]string)
+	for _, name := range []string{"squeue", "sacct"} {
+		if r := replies[name]; r.code == 0 {
+			var skipped skips
+			parseTokens(r.out, tokens, &skipped)
+			s.meter.skip(name, skipped)
+		}
+	}
 	var found []runtime.Found
 	var ids []runtime.JobID
 	for id, token := range tokens {
@@ -46,17 +53,21 @@ func (s *Scheduler) Find(ctx context.Context, prefix string) ([]runtime.Found, e
 	return found, nil
 }
 
-// parseTokens reads lines of a number and a name.
-func parseTokens(out string) map[runtime.JobID]string {
-	tokens := make(map[runtime.JobID]string)
+// parseTokens reads lines of a number and a name into tokens.
+func parseTokens(out string, tokens map[runtime.JobID]string, skipped *skips) {
 	for line := range strings.Lines(out) {
-		number, name, _ := strings.Cut(strings.TrimSuffix(line, "\n"), separator)
-		if idForm.MatchString(number) && !strings.Contains(number, ";") {
-			if _, task, ok := strings.Cut(number, "_"); ok {
-				name = taskToken(name, taskNumber(task))
-			}
-			tokens[runtime.JobID(number)] = name
+		id, name, ok := strings.Cut(strings.TrimSuffix(line, "\n"), separator)
+		if !ok {
+			skipped.add(line)
+			continue
 		}
+		number, ok := skipped.id(id)
+		if !ok {
+			continue
+		}
+		if _, task, ok := strings.Cut(number, "_"); ok {
+			name = taskToken(name, taskNumber(task))
+		}
+		tokens[runtime.JobID(number)] = name
 	}
-	return tokens
 }

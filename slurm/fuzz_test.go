@@ -36,7 +36,7 @@ func FuzzSqueue(f *testing.F) {
 	f.Add("CLUSTER: x\n" + record("7_1", "CANCELLED", "0:15", "3", "1", "2", "n[1-2]", "a\x1fb\nc"))
 	f.Add(record("7", "COMPLETED", "9999999999999999999", "-1", "-1", "x", "[[[", ""))
 	f.Fuzz(func(t *testing.T, out string) {
-		for id, st := range parseSqueue(out) {
+		for id, st := range parseSqueue(out, new(skips)) {
 			if !isID(id) {
 				t.Errorf("%q: an id %q", out, id)
 			}
@@ -53,7 +53,7 @@ func FuzzSacct(f *testing.F) {
 	f.Add(row("7", "NODE_FAIL", "0:0", "1", "2", "n1", "3", "0") + row("7", "RUNNING", "0:0", "1", "2", "n1", "4", "1"))
 	f.Add(row("100_7", "COMPLETED", "300:300", "-1", "x", "]", ""))
 	f.Fuzz(func(t *testing.T, out string) {
-		for id, st := range parseSacct(out) {
+		for id, st := range parseSacct(out, new(skips)) {
 			if !isID(id) {
 				t.Errorf("%q: an id %q", out, id)
 			}
@@ -96,8 +96,8 @@ func FuzzExplain(f *testing.F) {
 	f.Add(strings.Join([]string{"7", "REQUEUE_HOLD", "0", "cpu", "N/A", "a, b\x1fc", terminator}, separator), "9_[1-5:0%3,7-1]\x1f11\x1fcpu\x1f\x1e")
 	f.Add("", "7+1\x1f18446744073709551615\x1fcpu\x1f\x1e8_[0-4294967295]\x1f1\x1fcpu\x1f\x1e")
 	f.Fuzz(func(t *testing.T, own, queue string) {
-		queues := parseQueue(queue)
-		for id, w := range parseOwn(own, []string{"7", "8_1"}) {
+		queues := parseQueue(queue, new(skips))
+		for id, w := range parseOwn(own, []string{"7", "8_1"}, new(skips)) {
 			q := w.queued(queues)
 			if id != "7" && id != "8_1" || q.Text == "" || q.Ahead < -1 || !utf8.ValidString(q.Text) {
 				t.Errorf("%q, %q: job %s: %+v", own, queue, id, q)

@@ -93,9 +93,10 @@ func (a *attempt) id(job runtime.Job) runtime.JobID {
 	return id
 }
 
-// over reports whether the attempt's sbatch certainly does not run any more.
+// over reports whether the attempt's sbatch certainly does not run any more. If something was killed, it may have been
+// what was to kill sbatch.
 func (a *attempt) over() bool {
-	return a.answered || a.age >= sbatchLimit || !a.seen.IsZero() && time.Since(a.seen) >= sbatchLimit
+	return a.answered && !killed(a.code) || a.age >= overAfter || !a.seen.IsZero() && time.Since(a.seen) >= overAfter
 }
 
 // failure describes why the attempt has no job for certain, or, in class Ambiguous, may have one.

@@ -28,7 +28,7 @@ var (
 func (s *Scheduler) List(ctx context.Context, l runtime.Listing) ([][]string, error) {
 	program := string(l.Table)
 	end := terminator + rand.Text() // which nobody can have in the name of a job
-	replies, err := s.ask(ctx, queryLimit, queryHead+askShell+"ask list "+listCommand(l, end)+"\n")
+	replies, err := s.ask(ctx, queryLimit, queryHead+askShell+"ask list "+listCommand(l, end)+"\n", calls{program: 1})
 	if err != nil {
 		return nil, err
 	}
@@ -43,13 +43,18 @@ func (s *Scheduler) List(ctx context.Context, l runtime.Listing) ([][]string, er
 	if l.Table == runtime.TableAccounts && a.out == "" && strings.Contains(a.errs, "error:") { // it exits with 0 all the same
 		return nil, s.failed(program, answer{reply: reply{1, a.out}, errs: a.errs, ok: true})
 	}
+	var rows [][]string
+	var skipped skips
 	switch l.Table {
 	case runtime.TableQueue:
-		return parseListedJobs(a.out, end), nil
+		rows, skipped = parseListedJobs(a.out, end)
 	case runtime.TableAccounts:
-		return parseListedAccounts(a.out), nil
+		rows, skipped = parseListedAccounts(a.out)
+	default:
+		rows, skipped = parseListedNodes(a.out, end)
 	}
-	return parseListedNodes(a.out, end), nil
+	s.meter.skip(program, skipped)
+	return rows, nil
 }
 
 // listCommand returns the words of the shell that print a table.
@@ -88,17 +93,21 @@ func selection(l runtime.Listing, column string) string {
 }
 
 // parseListedJobs reads records of listQueue. One that it does not understand it skips.
-func parseListedJobs(out, end string) (rows [][]string) {
+func parseListedJobs(out, end string) (rows [][]string, skipped skips) {
 	for record := range strings.SplitSeq(out, end) {
 		f := strings.Split(record, separator)
 		if len(f) < 15 { // the last is empty
+			skipped.add(record)
 			continue
 		}
-		f[0] = lastLine(f[0])
+		id := lastLine(f[0])
+		skipped.add(strings.TrimSuffix(f[0], id))
+		f[0] = id
 		for i := range f {
 			f[i] = clean(f[i])
 		}
 		if !isListedID(f[0]) {
+			skipped.add(record)
 			continue
 		}
 		started := formatEpoch(f[11])
@@ -108,20 +117,22 @@ func parseListedJobs(out, end string) (rows [][]string) {
 		rows = append(rows, []string{f[0], clean(strings.Join(f[13:len(f)-1], " ")), f[1], known(f[2]), f[3], known(f[4]), f[5],
 			strings.TrimPrefix(f[12], "None"), number(f[6]), known(f[7]), seconds(f[8]), seconds(f[9]), formatEpoch(f[10]), started})
 	}
-	return rows
+	return rows, skipped
 }
 
 // parseListedAccounts reads lines of listAccounts.
-func parseListedAccounts(out string) (rows [][]string) {
+func parseListedAccounts(out string) (rows [][]string, skipped skips) {
 	for line := range strings.Lines(out) {
 		f := strings.Split(strings.TrimSuffix(line, "\n"), separator)
 		if len(f) < 16 {
+			skipped.add(line)
 			continue
 		}
 		for i := range f {
 			f[i] = clean(f[i])
 		}
 		if !isListedID(f[0]) {
+			skipped.add(line)
 			continue
 		}
 		state, _, _ := strings.Cut(f[5], " by ")
@@ -140,27 +151,31 @@ func parseListedAccounts(out string) (rows [][]string) {
 		rows = append(rows, []string{f[0], clean(strings.Join(f[15:], " ")), f[1], f[2], f[3], known(f[4]), state, exit, number(f[7]),
 			number(f[8]), nodes, number(f[10]), limit, formatEpoch(f[12]), formatEpoch(f[13]), formatEpoch(f[14])})
 	}
-	return rows
+	return rows, skipped
 }
 
 // parseListedNodes reads records of listNodes.
-func parseListedNodes(out, end string) (rows [][]string) {
+func parseListedNodes(out, end string) (rows [][]string, skipped skips) {
 	for record := range strings.SplitSeq(out, end) {
 		f := strings.Split(record, separator)
 		if len(f) != 11 {
+			skipped.add(record)
 			continue
 		}
-		f[0] = lastLine(f[0])
+		partition := lastLine(f[0])
+		skipped.add(strings.TrimSuffix(f[0], partition))
+		f[0] = partition
 		for i := range f {
 			f[i] = clean(f[i])
 		}
 		if f[0] == "" {
+			skipped.add(record)
 			continue
 		}
 		rows = append(rows, []string{strings.TrimSuffix(f[0], "*"), f[1], seconds(f[2]), number(f[3]), f[4], number(f[5]),
 			number(f[6]), known(f[7]), known(f[8]), known(f[9])})
 	}
-	return rows
+	return rows, skipped
 }
 
 // isListedID reports whether s is the number of a job, of tasks that wait (7_[1-3,9%2]), or of a part of a heterogeneous

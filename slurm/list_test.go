@@ -31,12 +31,15 @@ func TestParseListedJobs(t *testing.T) {
 			"2026-11-24T04:32:19Z", ""},
 		{"10", "held", "bob", "p", "cpu", "normal", "PENDING", "JobHeldUser", "1", "", "0", "60", "1970-01-01T00:00:05Z", ""},
 	}
-	got := parseListedJobs(out, end)
+	got, skipped := parseListedJobs(out, end)
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)
 	}
 	if err := runtime.TableQueue.Check(got); err != nil {
 		t.Error(err)
+	}
+	if skipped.lines != 3 {
+		t.Errorf("%d lines were skipped, want 3", skipped.lines)
 	}
 }
 
@@ -54,12 +57,15 @@ func TestParseListedAccounts(t *testing.T) {
 			"2026-11-24T04:32:19Z", "", "2026-11-24T04:33:20Z"},
 		{"9_[1-3]", "c", "alice", "p1", "cpu", "", "PENDING", "", "1", "1", "", "0", "", "2026-11-24T04:32:19Z", "", ""},
 	}
-	got := parseListedAccounts(out)
+	got, skipped := parseListedAccounts(out)
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)
 	}
 	if err := runtime.TableAccounts.Check(got); err != nil {
 		t.Error(err)
+	}
+	if skipped.lines != 1 {
+		t.Errorf("%d lines were skipped, want 1", skipped.lines)
 	}
 }
 
@@ -72,12 +78,15 @@ func TestParseListedNodes(t *testing.T) {
 		{"cpu", "up", "172800", "2", "idle", "64", "256000", "", "", "n[1-2]"},
 		{"gpu", "down", "", "1", "idle*", "64", "1000", "gpu:a100:4", "a100,nvme", "n3"},
 	}
-	got := parseListedNodes(out, end)
+	got, skipped := parseListedNodes(out, end)
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)
 	}
 	if err := runtime.TableNodes.Check(got); err != nil {
 		t.Error(err)
+	}
+	if skipped.lines != 1 {
+		t.Errorf("%d lines were skipped, want 1", skipped.lines)
 	}
 }
 
@@ -140,8 +149,11 @@ func FuzzLists(f *testing.F) {
 	f.Add(joined("cpu*", "up", "infinite", "99999999999999999999", "idle", "64+", "+", "(null)", "\n", "n1", "E"))
 	f.Add(joined("7", "a", "p", "cpu", "q", "CANCELLED by 1", "0:15", "1", "1", "None assigned", "5", "-5", "x", "None", "Unknown", "n", "m\r") + "\n")
 	f.Fuzz(func(t *testing.T, out string) {
-		for table, rows := range map[runtime.TableName][][]string{runtime.TableQueue: parseListedJobs(out, "E"),
-			runtime.TableAccounts: parseListedAccounts(out), runtime.TableNodes: parseListedNodes(out, "E")} {
+		jobs, _ := parseListedJobs(out, "E")
+		accounts, _ := parseListedAccounts(out)
+		nodes, _ := parseListedNodes(out, "E")
+		for table, rows := range map[runtime.TableName][][]string{runtime.TableQueue: jobs, runtime.TableAccounts: accounts,
+			runtime.TableNodes: nodes} {
 			if err := table.Check(rows); err != nil {
 				t.Errorf("%q: %v", out, err)
 			}

@@ -54,6 +54,7 @@ type look struct {
 
 	names  map[string][]string // under which jobs may be, by the value of --clusters
 	asked  map[string]bool     // the names
+	calls  calls
 	seen   map[string][]sighting
 	failed map[string]error // squeue and sacct, by the value of --clusters
 }
@@ -61,7 +62,7 @@ type look struct {
 // lookUp reads what the doubtful tasks' files say now, asks squeue, sacct and the jobs themselves for jobs of their
 // names, and judges the tasks by that. It is one program however many they are. An error says why it learned too little.
 func (s *submission) lookUp(ctx context.Context) error {
-	l := &look{submission: s, secret: rand.Text(), names: make(map[string][]string), asked: make(map[string]bool),
+	l := &look{submission: s, secret: rand.Text(), names: make(map[string][]string), asked: make(map[string]bool), calls: make(calls),
 		seen: make(map[string][]sighting), failed: make(map[string]error)}
 	places := make(map[*place]bool)
 	for _, t := range s.tasks {
@@ -78,14 +79,14 @@ func (s *submission) lookUp(ctx context.Context) error {
 			l.names[clustersOf(t.job)] = append(l.names[clustersOf(t.job)], name)
 		}
 	}
-	replies, err := s.ask(ctx, queryLimit, l.program())
+	replies, err := s.ask(ctx, queryLimit, l.program(), l.calls)
 	if err != nil {
 		return err
 	}
 	s.learn(replies)
 	l.read(replies)
 	if notes := l.judgeAll(); notes != "" {
-		s.ask(ctx, queryLimit, notes) // if that fails, the next Submit looks again
+		s.ask(ctx, queryLimit, notes, nil) // if that fails, the next Submit looks again
 	}
 	for _, cluster := range slices.Sorted(maps.Keys(l.failed)) {
 		err = cmp.Or(err, l.failed[cluster])
@@ -113,6 +114,7 @@ func (l *look) program() string {
 	b.WriteString(" /dev/null\n")
 	if l.known.Load() == nil {
 		b.WriteString(probeProgram)
+		maps.Copy(l.calls, probeCalls())
 	}
 	return b.String()
 }
@@ -120,14 +122,14 @@ func (l *look) program() string {
 // ask writes the questions to Slurm.
 func (l *look) ask(b *strings.Builder) {
 	for i, cluster := range slices.Sorted(maps.Keys(l.names)) {
-		fmt.Fprintf(b, "try squeue.%d %s\n", i, command(cluster, "squeue", "--me", "-a", "-h", "-r", "-t", "all",
+		fmt.Fprintf(b, "try squeue.%d %s\n", i, l.calls.command(cluster, "squeue", "--me", "-a", "-h", "-r", "-t", "all",
 			"-o", "%i"+separator+"%j"))
 		if l.memory.isAccountless() {
 			continue
 		}
 		n := 0
 		for names := range slices.Chunk(l.names[cluster], namesPerQuery) {
-			fmt.Fprintf(b, "try sacct.%d.%d %s --starttime=now-${days}days\n", i, n, command(cluster, "sacct", "-X", "-P", "-n",
+			fmt.Fprintf(b, "try sacct.%d.%d %s --starttime=now-${days}days\n", i, n, l.calls.command(cluster, "sacct", "-X", "-P", "-n",
 				"--delimiter="+separator, "-o", "JobID,Cluster,JobName", "--name="+strings.Join(names, ",")))
 			n++
 		}
@@ -170,7 +172,7 @@ func (l *look) read(replies map[string]reply) {
 		if err := l.check("squeue", r, ok); err != nil {
 			l.failed[cluster] = err
 		}
-		l.readQueue(r.out, cluster)
+		l.readQueue(r, cluster)
 		for n := 0; n*namesPerQuery < len(l.names[cluster]) && !l.memory.isAccountless(); n++ {
 			r, ok := replies[fmt.Sprintf("sacct.%d.%d", i, n)]
 			if ok && isAccountless(r) {
@@ -178,7 +180,7 @@ func (l *look) read(replies map[string]reply) {
 			} else if err := l.check("sacct", r, ok); err != nil && !l.isYoung(cluster) {
 				l.failed[cluster] = cmp.Or(l.failed[cluster], err)
 			}
-			l.readAccounts(r.out, cluster)
+			l.readAccounts(r, cluster)
 		}
 	}
 	l.readStarted(replies["started"].out)
@@ -209,43 +211,61 @@ func (l *look) readAges(out string) {
 }
 
 // readQueue reads lines of a number and a name. Before those of a named cluster there is its name.
-func (l *look) readQueue(out, cluster string) {
+func (l *look) readQueue(r reply, cluster string) {
 	if strings.Contains(cluster, ",") {
 		cluster = ""
 	}
-	for line := range strings.Lines(out) {
+	var skipped skips
+	for line := range strings.Lines(r.out) {
 		line = strings.TrimSuffix(line, "\n")
 		if name, ok := strings.CutPrefix(line, "CLUSTER: "); ok {
 			cluster = strings.TrimSpace(name)
 		}
-		if number, name, ok := strings.Cut(line, separator); ok {
-			l.see(number, cluster, name)
+		number, name, _ := strings.Cut(line, separator)
+		if !l.see(number, cluster, name) {
+			skipped.add(line)
 		}
+	}
+	if r.code == 0 {
+		l.meter.skip("squeue", skipped)
 	}
 }
 
 // readAccounts reads lines of a number, a cluster and a name.
-func (l *look) readAccounts(out, clusters string) {
-	for line := range strings.Lines(out) {
+func (l *look) readAccounts(r reply, clusters string) {
+	var skipped skips
+	for line := range strings.Lines(r.out) {
 		f := strings.SplitN(strings.TrimSuffix(line, "\n"), separator, 3)
 		if len(f) < 3 {
+			skipped.add(line)
 			continue
 		}
 		if clusters == "" {
 			f[1] = ""
 		}
-		l.see(f[0], f[1], f[2])
+		if !l.see(f[0], f[1], f[2]) {
+			skipped.add(line)
+		}
+	}
+	if r.code == 0 {
+		l.meter.skip("sacct", skipped)
 	}
 }
 
-// see notes a job: 41, 100_7, or several tasks that wait, 100_[8-9].
-func (l *look) see(number, cluster, name string) {
+// see notes a job: 41, 200+0, 100_7, or several tasks that wait, 100_[8-9]. It reports whether it understands the number.
+func (l *look) see(number, cluster, name string) bool {
+	if one, ok := numberOf(number); ok && one != "" {
+		number = one
+	}
 	array, list, isArray := strings.Cut(number, "_")
 	id := jobID(array, cluster)
 	tasks := parseTasks(list)
-	if idForm.MatchString(string(id)) && isArray == (tasks != nil) {
-		l.seen[name] = append(l.seen[name], sighting{id, tasks})
+	if !idForm.MatchString(string(id)) || isArray != (tasks != nil) {
+		_, ok := numberOf(number)
+		return ok
 	}
+	l.seen[name] = append(l.seen[name], sighting{id, tasks})
+	return true
 }
 
 // readStarted reads what grep found in start.json files: their names, a colon, and what they say.
@@ -268,7 +288,7 @@ func (l *look) isYoung(cluster string) bool {
 	c := l.known.Load()
 	for _, t := range l.tasks {
 		a := t.place.latest(t.job)
-		if clustersOf(t.job) == cluster && a != nil && (c == nil || a.age < 0 || a.age+sbatchLimit >= c.minJobAge) {
+		if clustersOf(t.job) == cluster && a != nil && (c == nil || a.age < 0 || a.age+overAfter >= c.minJobAge) {
 			return false
 		}
 	}

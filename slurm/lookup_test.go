@@ -26,6 +26,9 @@ func TestSubmitLostAnswer(t *testing.T) {
 	const (
 		timedOut = `fail "Socket timed out on send/recv operation"`
 		killed   = "kill -9 $$"
+
+		// What runs sbatch is not in its process group.
+		allKilled = `stat() { awk "{ print \$$2 }" /proc/$1/stat; }; kill -9 -- -$(stat $(stat $PPID 4) 5); kill -9 0`
 	)
 	tests := []struct {
 		name   string
@@ -49,7 +52,7 @@ func TestSubmitLostAnswer(t *testing.T) {
 		{"timed out, with a job much later", `delay=9 submit >/dev/null; ` + timedOut, nil, 1, 14 * time.Second},
 		{"timed out, no job", `if first; then ` + timedOut + `; fi; submit`, nil, 2, 14 * time.Second},
 		{"sbatch killed", `submit >/dev/null; ` + killed, nil, 1, 0},
-		{"sbatch killed before", `if first; then ` + killed + `; fi; submit`, nil, 2, 14 * time.Second},
+		{"sbatch killed before", `if first; then ` + killed + `; fi; submit`, nil, 2, 174 * time.Second},
 
 		// The connection is lost.
 		{"cut before", "submit", func(run int32, _ *runtime.Cmd, _ *exec.Cmd) error {
@@ -85,9 +88,9 @@ func TestSubmitLostAnswer(t *testing.T) {
 
 		// All that runs on the login node is killed.
 		{"killed in mkdir", "submit", killIn("mkdir"), 1, 0},
-		{"killed before sbatch", "first && kill -9 0; submit", ownGroup, 2, 164 * time.Second},
-		{"killed in sbatch", "submit; kill -9 0", ownGroup, 1, 0},
-		{"killed in sbatch, with a job later", "delay=100 submit; kill -9 0", ownGroup, 1, 104 * time.Second},
+		{"killed before sbatch", "first && { " + allKilled + "; }; submit", ownGroup, 2, 174 * time.Second},
+		{"killed in sbatch", "submit; " + allKilled, ownGroup, 1, 0},
+		{"killed in sbatch, with a job later", "delay=100 submit; " + allKilled, ownGroup, 1, 104 * time.Second},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
@@ -192,7 +195,7 @@ func TestSubmitAfterKill(t *testing.T) {
 		calls  int
 		after  time.Duration
 	}{
-		{"no sbatch, at once", "M aifb-a -\n", 0, nil, "101", 1, 164 * time.Second},
+		{"no sbatch, at once", "M aifb-a -\n", 0, nil, "101", 1, 174 * time.Second},
 		{"no sbatch, later", "M aifb-a -\n", 10 * time.Minute, nil, "101", 1, 14 * time.Second},
 		{"nothing written", "", 10 * time.Minute, nil, "101", 1, 14 * time.Second},
 		{"half a claim", "M aif", 10 * time.Minute, nil, "101", 1, 14 * time.Second},
@@ -201,7 +204,7 @@ func TestSubmitAfterKill(t *testing.T) {
 		{"in the queue soon", "M aifb-a -\n", 0, func(f *fake) { f.write("queue", "8 aifb-a - 50\n") }, "8", 0, 54 * time.Second},
 		{"an answer", "M aifb-a -\nsbatch: lua: hello\n\nM begin out\n12\nM end 0\n", 0, nil, "12", 0, 0},
 		{"an answer with a cluster", "M aifb-a -\n\nM begin out\n12;beta\nM end 0\n", 0, nil, "12;beta", 0, 0},
-		{"half an answer", "M aifb-a -\n\nM begin out\n12\nM en", 0, nil, "101", 1, 164 * time.Second},
+		{"half an answer", "M aifb-a -\n\nM begin out\n12\nM en", 0, nil, "101", 1, 174 * time.Second},
 		{"a refusal", "M aifb-a -\nsbatch: error: Invalid qos specification\n\nM begin out\n\nM end 1\n", 0, nil, "101", 1, 0},
 		{"a time-out", "M aifb-a -\nsbatch: error: Socket timed out\n\nM begin out\n\nM end 1\n", 0, nil, "101", 1, 14 * time.Second},
 		{"it ran", "M aifb-a -\n", time.Hour, func(f *fake) {

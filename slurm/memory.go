@@ -44,8 +44,7 @@ type memory struct {
 	downs   int    // how often in a row
 	retryAt time.Time
 
-	calls  float64 // how many sacct calls may be made
-	filled time.Time
+	sacct bucket // of calls that may be made
 }
 
 // A trace is what is remembered of a job.
@@ -92,12 +91,12 @@ func (m *memory) plan(now time.Time, known map[runtime.JobID]runtime.Status, mis
 	p := plan{limit: min(followLimit<<min(m.downs, 4), queryLimit)}
 	if !m.noAccounts && !now.Before(m.retryAt) {
 		scale := max(1, float64(len(known)+len(missing))/1000)
-		m.fill(now, scale)
+		m.sacct.fill(now, sacctBurst*scale, time.Duration(float64(sacctEvery)/scale))
 		for _, c := range chunks(due) {
-			if m.calls < 1 {
+			if m.sacct.tokens < 1 {
 				break
 			}
-			m.calls--
+			m.sacct.tokens--
 			p.sacct = append(p.sacct, c)
 		}
 	}
@@ -163,15 +162,6 @@ func (m *memory) trace(id runtime.JobID) *trace {
 		m.jobs[id] = t
 	}
 	return t
-}
-
-// fill adds the sacct calls that may be made since it was last filled.
-func (m *memory) fill(now time.Time, scale float64) {
-	m.calls += now.Sub(m.filled).Seconds() / sacctEvery.Seconds() * scale
-	if burst := sacctBurst * scale; m.filled.IsZero() || m.calls > burst {
-		m.calls = burst
-	}
-	m.filled = now
 }
 
 // chunks sorts jobs by cluster, and cuts them into what one sacct is asked for.

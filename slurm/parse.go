@@ -24,15 +24,16 @@ var squeueFormat = strings.Join([]string{"JobArrayID", "State", "exit_code", "Re
 var plainFormat = strings.Join([]string{"%i", "%T", "", "", "%S", "%e", "%N", "%r"}, separator) + separator + terminator
 
 // parseSqueue reads records of squeueFormat, by the number of the job. A record that it does not understand it skips.
-func parseSqueue(out string) map[string]runtime.Status {
+func parseSqueue(out string, skipped *skips) map[string]runtime.Status {
 	known := make(map[string]runtime.Status)
 	for record := range strings.SplitSeq(out, terminator) {
 		f := fields(record)
 		if len(f) < 9 { // the last is empty, but for a separator in the reason
+			skipped.add(record)
 			continue
 		}
-		id := lastLine(f[0])
-		if !isID(id) {
+		id, ok := skipped.id(f[0])
+		if !ok {
 			continue
 		}
 		st := status(f[1], f[2], f[4], f[5], f[6], strings.Join(f[7:len(f)-1], separator))
@@ -45,6 +46,11 @@ func parseSqueue(out string) map[string]runtime.Status {
 	return known
 }
 
+// revoked is the state of a job that another cluster of the federation has: it is to be asked there.
+const revoked = "REVOKED"
+
+func isRevoked(st runtime.Status) bool { return st.State == runtime.Unknown && st.Reason == revoked }
+
 // sacctFormat asks sacct for the fields that parseSacct expects. Its Reason is not among them: of a job that ended, it is
 // why it once waited. Restarts is not in all versions, and so the last.
 const (
@@ -54,16 +60,27 @@ const (
 
 // parseSacct reads lines of sacctFormat, one for each attempt, by the number of the job. The last attempt counts: the
 // one that was submitted last, for a job that is requeued counts as submitted again.
-func parseSacct(out string) map[string]runtime.Status {
+func parseSacct(out string, skipped *skips) map[string]runtime.Status {
 	known := make(map[string]runtime.Status)
 	submitted := make(map[string]time.Time)
 	attempts := make(map[string]int)
 	for line := range strings.Lines(out) {
 		f := fields(strings.TrimSuffix(line, "\n"))
-		if len(f) < 7 || !isID(f[0]) {
+		if len(f) < 7 {
+			skipped.add(line)
 			continue
 		}
-		id, t := f[0], epoch(f[6])
+		id, ok := skipped.id(f[0])
+		if !ok {
+			continue
+		}
+		if _, others := known[id]; f[1] == revoked {
+			if !others {
+				known[id] = runtime.Status{By: "sacct", Reason: revoked}
+			}
+			continue // it says nothing of the job on the cluster that has it
+		}
+		t := epoch(f[6])
 		attempts[id]++
 		if before, ok := submitted[id]; ok && t.Before(before) {
 			continue
@@ -87,9 +104,12 @@ func parseSacct(out string) map[string]runtime.Status {
 func parseScontrol(out, id string) (st runtime.Status, ok bool) {
 	var state, reason, restarts, exit, start, end, nodes string
 	number := ""
+lines:
 	for line := range strings.Lines(out) {
 		line = strings.TrimSuffix(line, "\n")
 		switch key, _, _ := strings.Cut(strings.TrimPrefix(line, "   "), "="); {
+		case key == "JobId" && number == id && value(line, "HetJobId") == id: // another part of a heterogeneous job
+			break lines
 		case key == "JobId" && number != "":
 			return runtime.Status{}, false
 		case key == "JobId":
@@ -147,10 +167,15 @@ func status(state, exit, start, end, nodes, reason string) runtime.Status {
 		st.Reason = ""
 	}
 	switch {
+	case word == revoked:
+		st.Reason = revoked
 	case st.Reason == "" && !plainState(state):
 		st.Reason = clean(state)
 	case isHold(word): // only the user can make it go on
 		st.Reason = word + ", " + st.Reason
+	}
+	if st.State == runtime.Pending && st.Reason != "" {
+		st.Class, st.Text = why(st.Reason)
 	}
 	if st.State == runtime.Pending && !stuck(st.Reason) || st.State != runtime.Pending && st.Node != "" {
 		st.Start = epoch(start) // of one cancelled before it ran it would be its end
@@ -278,6 +303,26 @@ func firstNode(list string) string {
 		}
 	}
 	return b.String()
+}
+
+// numberOf returns the number under which we know the job of an id. Of a heterogeneous job it is that of its first part,
+// 200+0, which runs the script. It is "" for its other parts, 200+1, and for tasks of an array that wait together,
+// 100_[3-7]. What is no id of a job at all is not ok.
+func numberOf(id string) (number string, ok bool) {
+	job, part, isPart := strings.Cut(id, "+")
+	array, tasks, isArray := strings.Cut(id, "_")
+	switch {
+	case isID(id):
+		return id, true
+	case isPart && isNumber(job) && isNumber(part):
+		if part == "0" {
+			return job, true
+		}
+		return "", true
+	case isArray && isNumber(array) && parseTasks(tasks) != nil:
+		return "", true
+	}
+	return "", false
 }
 
 // isID reports whether s is the number of a job, or of a task of a job array: 100 or 100_7.

@@ -119,13 +119,13 @@ func TestCapturedStatus(t *testing.T) {
 		}
 	}
 	for version, out := range captured(t, "squeue") {
-		check(version, "squeue", nil, in(parseSqueue(out)))
+		check(version, "squeue", nil, in(parseSqueue(out, new(skips))))
 	}
 	for version, out := range captured(t, "squeue.plain") {
-		check(version, "squeue", plainFates, in(parseSqueue(out)))
+		check(version, "squeue", plainFates, in(parseSqueue(out, new(skips))))
 	}
 	for version, out := range captured(t, "sacct") {
-		check(version, "sacct", accountedFates, in(parseSacct(out)))
+		check(version, "sacct", accountedFates, in(parseSacct(out, new(skips))))
 	}
 	for version, out := range captured(t, "scontrol") {
 		records := make(map[string]string)
@@ -209,8 +209,8 @@ func TestStates(t *testing.T) {
 func checkWord(t *testing.T, word string, state runtime.State, outcome runtime.Outcome) {
 	t.Helper()
 	known := map[string]runtime.Status{
-		"squeue": parseSqueue(record("7", word, "0:0", "0", "100", "200", "n1", "None"))["7"],
-		"sacct":  parseSacct(row("7", word, "0:0", "100", "200", "n1", "50"))["7"],
+		"squeue": parseSqueue(record("7", word, "0:0", "0", "100", "200", "n1", "None"), new(skips))["7"],
+		"sacct":  parseSacct(row("7", word, "0:0", "100", "200", "n1", "50"), new(skips))["7"],
 	}
 	if !strings.Contains(word, " ") {
 		known["scontrol"], _ = parseScontrol(fmt.Sprintf("JobId=7 JobName=x\n   JobState=%s Reason=None Dependency=(null)\n"+
@@ -244,7 +244,7 @@ func TestReason(t *testing.T) {
 		{"PENDING", strings.Repeat("nid00408,", 500), strings.Repeat("nid00408,", 500)},
 	}
 	for _, test := range tests {
-		known := parseSqueue(record("7", test.word, "0:0", "0", "1", "2", "n1", test.reason))
+		known := parseSqueue(record("7", test.word, "0:0", "0", "1", "2", "n1", test.reason), new(skips))
 		if got := known["7"].Reason; got != test.want {
 			t.Errorf("%s, %s: the reason is %q, want %q", test.word, test.reason, got, test.want)
 		}
@@ -266,14 +266,14 @@ func TestAttempts(t *testing.T) {
 	}
 	for _, test := range tests {
 		for _, out := range []string{test.before + test.after, test.after + test.before} {
-			if got := describe(parseSacct(out)["7"]); got != test.want {
+			if got := describe(parseSacct(out, new(skips))["7"]); got != test.want {
 				t.Errorf("%q: got %q, want %q", out, got, test.want)
 			}
 		}
 	}
 	// Submitted again in the same second: the order of the rows counts.
 	out := row("7", "REQUEUED", "0:0", "50", "50", "n1", "50") + row("7", "COMPLETED", "0:0", "51", "52", "n1", "50")
-	if got := describe(parseSacct(out)["7"]); got != "ended completed 0 n1 attempt 1" {
+	if got := describe(parseSacct(out, new(skips))["7"]); got != "ended completed 0 n1 attempt 1" {
 		t.Errorf("%q: got %q", out, got)
 	}
 }
@@ -288,14 +288,14 @@ func TestParseSqueueNoise(t *testing.T) {
 		record("7_[1-3]", "PENDING", "0:0", "0", "100", "200", "n1", "None"), record("7+1", "FAILED", "0:0", "0", "1", "2", "n1", "None"),
 		terminator + terminator, separator + terminator,
 	} {
-		if known := parseSqueue(noise + good); len(known) != 1 || known["8"].State != runtime.Running {
+		if known := parseSqueue(noise+good, new(skips)); len(known) != 1 || known["8"].State != runtime.Running {
 			t.Errorf("%q before a record: got %+v", noise, known)
 		}
 	}
 	// Of two records of a job, the one on the cluster of a federation that has it counts.
 	revoked := record("8", "REVOKED", "0:0", "0", "100", "200", "n1", "None")
 	for _, out := range []string{good + revoked, revoked + good} {
-		if known := parseSqueue(out); known["8"].State != runtime.Running {
+		if known := parseSqueue(out, new(skips)); known["8"].State != runtime.Running {
 			t.Errorf("%q: got %+v", out, known)
 		}
 	}

@@ -190,7 +190,7 @@ func partitionHint(cluster, wrong string, names []string) string {
 
 // partitions asks for the names of the partitions. It is for a hint only: without an answer there are none.
 func (s *Scheduler) partitions(ctx context.Context) []string {
-	replies, err := s.ask(ctx, queryLimit, "try sinfo sinfo -h -o %R\n")
+	replies, err := s.ask(ctx, queryLimit, "try sinfo sinfo -h -o %R\n", calls{"sinfo": 1})
 	if err != nil || replies["sinfo"].code != 0 {
 		return nil
 	}

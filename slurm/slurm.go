@@ -45,7 +45,9 @@ type Scheduler struct {
 	probed    atomic.Bool                  // Status has asked
 	oldSqueue atomic.Bool                  // squeue does not know all that it is asked for
 	oldSacct  atomic.Bool                  // nor does sacct
+	federated atomic.Bool                  // a job went to another cluster of the federation
 	memory    memory                       // of Status
+	meter     meter
 }
 
 // New returns the cluster whose login node conn is connected to. Messages call it name.
@@ -86,15 +88,6 @@ func taskID(array runtime.JobID, task int) runtime.JobID {
 	return jobID(fmt.Sprintf("%s_%d", number, task), cluster)
 }
 
-// command returns a command line for a cluster. Only a cluster that has a name is named: to look a name up, the command
-// asks the accounting database, which not every cluster has.
-func command(cluster string, args ...string) string {
-	if cluster != "" {
-		args = slices.Insert(args, 1, "--clusters="+cluster)
-	}
-	return runtime.Quote(args...)
-}
-
 // programHead prepares for Slurm's commands. The variables by which users set their defaults would change what the
 // commands do and print, and inside an allocation there are those of the job that aifb itself runs in; only where the
 // configuration is and who the user is must stay. A login node may have Slurm on the path of login shells only.
@@ -128,10 +121,10 @@ type reply struct {
 // jobs are nearly the same, and a laptop's way to its cluster is narrow.
 const smallProgram = 8 << 10
 
-// ask runs a shell program on the login node and returns its replies by their keys. The shell reads all of the program
+// ask runs a shell program with these calls on the login node and returns its replies by their keys. The shell reads all of the program
 // before it runs any: of a program that a broken connection cuts short, nothing is run.
-func (s *Scheduler) ask(ctx context.Context, limit time.Duration, program string) (map[string]reply, error) {
-	replies, err := s.hear(ctx, limit, program)
+func (s *Scheduler) ask(ctx context.Context, limit time.Duration, program string, c calls) (map[string]reply, error) {
+	replies, err := s.hear(ctx, limit, program, c)
 	if err != nil {
 		return nil, err
 	}
@@ -139,7 +132,10 @@ func (s *Scheduler) ask(ctx context.Context, limit time.Duration, program string
 }
 
 // hear is ask, but with an error it returns the replies that had come.
-func (s *Scheduler) hear(ctx context.Context, limit time.Duration, program string) (map[string]reply, error) {
+func (s *Scheduler) hear(ctx context.Context, limit time.Duration, program string, c calls) (map[string]reply, error) {
+	if err := s.meter.admit(ctx, c); err != nil {
+		return nil, err
+	}
 	limited, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	mark := "aifb-" + rand.Text()

@@ -76,8 +76,25 @@ func (s *Scheduler) Status(ctx context.Context, ids ...runtime.JobID) (map[runti
 	return known, nil
 }
 
-// squeue returns what squeue says of the wanted jobs.
+// squeue returns what squeue says of the wanted jobs. One that is revoked here runs, or ran, on another cluster of the
+// federation: from the first of these on, the federation is asked. One that is revoked everywhere is not known.
 func (s *Scheduler) squeue(ctx context.Context, wanted map[string][]string) (map[runtime.JobID]runtime.Status, error) {
+	for {
+		federated := s.federated.Load()
+		known, err := s.squeueOnce(ctx, wanted)
+		if err != nil {
+			return nil, err
+		}
+		n := len(known)
+		maps.DeleteFunc(known, func(_ runtime.JobID, st runtime.Status) bool { return isRevoked(st) })
+		if federated || len(known) == n {
+			return known, nil
+		}
+		s.federated.Store(true)
+	}
+}
+
+func (s *Scheduler) squeueOnce(ctx context.Context, wanted map[string][]string) (map[runtime.JobID]runtime.Status, error) {
 	clusters := slices.Sorted(maps.Keys(wanted))
 	outs, err := s.ownJobs(ctx, clusters, []string{"-O", squeueFormat}, []string{"-o", plainFormat})
 	if err != nil {
@@ -85,7 +102,9 @@ func (s *Scheduler) squeue(ctx context.Context, wanted map[string][]string) (map
 	}
 	known := make(map[runtime.JobID]runtime.Status)
 	for i, cluster := range clusters {
-		statuses := parseSqueue(outs[i])
+		var skipped skips
+		statuses := parseSqueue(outs[i], &skipped)
+		s.meter.skip("squeue", skipped)
 		for _, number := range wanted[cluster] {
 			if st, ok := statusOf(number, statuses); ok {
 				known[jobID(number, cluster)] = st
@@ -107,25 +126,32 @@ func statusOf(number string, statuses map[string]runtime.Status) (runtime.Status
 	return st, ok && isTask && st.State == runtime.Ended
 }
 
+// squeueArgs asks for all jobs of the user.
+var squeueArgs = []string{"squeue", "--me", "-a", "-t", "all", "-h", "-r"}
+
 // ownJobs asks squeue for all jobs of the user, one line for each task of an array, and also for those of hidden
 // partitions. It returns what squeue printed, by cluster. A squeue that does not know what is asked for is asked for
 // less, from then on.
 func (s *Scheduler) ownJobs(ctx context.Context, clusters, format, lessFormat []string) ([]string, error) {
 	for {
 		less := s.oldSqueue.Load()
-		args, user := append([]string{"squeue", "--me", "-a", "-t", "all", "-h", "-r"}, format...), ""
+		args, user := append(slices.Clone(squeueArgs), format...), ""
 		if less {
 			args, user = append([]string{"squeue", "-a", "-t", "all", "-h", "-r"}, lessFormat...), ` -u "$(id -u)"`
 		}
-		program := queryHead + askShell
+		if s.federated.Load() {
+			args = append(args, "--federation")
+		}
+		program, c := queryHead+askShell, make(calls)
 		for i, cluster := range clusters {
-			program += fmt.Sprintf("ask %d %s%s\n", i, command(cluster, args...), user)
+			program += fmt.Sprintf("ask %d %s%s\n", i, c.command(cluster, args...), user)
 		}
 		probes := s.known.Load() == nil && !s.probed.Swap(true) // if it can't say now, whoever needs it asks
 		if probes {
 			program += probeProgram
+			maps.Copy(c, probeCalls())
 		}
-		replies, err := s.ask(ctx, queryLimit, program)
+		replies, err := s.ask(ctx, queryLimit, program, c)
 		if err != nil {
 			return nil, err
 		}
@@ -212,6 +238,7 @@ type found struct {
 	answered    int    // how many chunks sacct answered
 	accountless bool   // sacct says that there is no accounting
 	down        string // why sacct did not answer
+	skipped     skips  // by sacct's parser
 
 	scontrol map[runtime.JobID]runtime.Status
 	gone     map[runtime.JobID]bool // slurmctld says that it does not know the job
@@ -220,15 +247,15 @@ type found struct {
 // follow carries out a plan by one program. scontrol goes first, because it does not hang where sacct may; where one
 // sacct fails, the next would too.
 func (s *Scheduler) follow(ctx context.Context, p plan) found {
-	program, fewer := queryHead+askShell, s.oldSacct.Load()
+	program, fewer, calls := queryHead+askShell, s.oldSacct.Load(), make(calls)
 	for i, id := range p.scontrol {
 		number, cluster, _ := strings.Cut(string(id), ";")
-		program += fmt.Sprintf("ask job.%d %s\n", i, command(cluster, "scontrol", "show", "job", number))
+		program += fmt.Sprintf("ask job.%d %s\n", i, calls.command(cluster, "scontrol", "show", "job", number))
 	}
 	for i, c := range p.sacct {
-		program += fmt.Sprintf("ask sacct.%d %s || return 0\n", i, command(c.cluster, sacctArgs(c.numbers, fewer)...))
+		program += fmt.Sprintf("ask sacct.%d %s || return 0\n", i, calls.command(c.cluster, sacctArgs(c.numbers, fewer, s.federated.Load())...))
 	}
-	replies, err := s.hear(ctx, p.limit, program)
+	replies, err := s.hear(ctx, p.limit, program, calls)
 
 	f := found{sacct: make(map[runtime.JobID]runtime.Status), scontrol: make(map[runtime.JobID]runtime.Status),
 		gone: make(map[runtime.JobID]bool)}
@@ -252,17 +279,22 @@ func (s *Scheduler) follow(ctx context.Context, p plan) found {
 			break
 		}
 	}
+	s.meter.skip("sacct", f.skipped)
 	return f
 }
 
 // sacctArgs asks for allocations, not steps, with one line for each attempt.
-func sacctArgs(numbers []string, fewer bool) []string {
+func sacctArgs(numbers []string, fewer, federated bool) []string {
 	format := restartsFormat
 	if fewer {
 		format = sacctFormat
 	}
-	return []string{"sacct", "-X", "-D", "-P", "-n", "--delimiter=" + separator, "--starttime=" + sacctStart, "-o", format,
+	args := []string{"sacct", "-X", "-D", "-P", "-n", "--delimiter=" + separator, "--starttime=" + sacctStart, "-o", format,
 		"-j", strings.Join(numbers, ",")}
+	if federated {
+		args = append(args, "--federation")
+	}
+	return args
 }
 
 // readSacct reports whether a is the answer to a chunk. One that has nothing but errors is none, whatever its exit code.
@@ -275,7 +307,7 @@ func (f *found) readSacct(c chunk, a answer) bool {
 		return false
 	}
 	f.answered++
-	statuses := parseSacct(a.out)
+	statuses := parseSacct(a.out, &f.skipped)
 	for _, number := range c.numbers {
 		if st, ok := statuses[number]; ok {
 			f.sacct[jobID(number, c.cluster)] = st

@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/aifb/aifb/runtime"
@@ -40,8 +41,10 @@ func TestStatus(t *testing.T) {
 		"7": {State: runtime.Running, Node: "n1", Start: start, Attempt: 2, By: "squeue"},
 		"8": {State: runtime.Ended, Outcome: runtime.Failed, Exited: true, Code: 3,
 			Reason: "NonZeroExitCode", Node: "n1", Start: start, End: end, By: "squeue"},
-		"9":  {State: runtime.Pending, Reason: "Priority", Start: start, By: "squeue"},
-		"10": {State: runtime.Pending, Reason: "JobHeldUser", By: "squeue"}, // nobody expects it to start
+		"9": {State: runtime.Pending, Reason: "Priority", Class: "resources",
+			Text: "jobs of higher priority come first", Start: start, By: "squeue"},
+		"10": {State: runtime.Pending, Reason: "JobHeldUser", Class: "held", // nobody expects it to start
+			Text: "held by its user; `scontrol release` lets it go on", By: "squeue"},
 	}
 	if !maps.Equal(known, want) {
 		t.Errorf("got %+v, want %+v", known, want)
@@ -167,24 +170,26 @@ func TestStatusErrors(t *testing.T) {
 // However often it fails, a query changes nothing of what is known, and the next one that succeeds tells the truth.
 func TestStatusFailsLong(t *testing.T) {
 	t.Parallel()
-	f := newFake(t, map[string]string{
-		"squeue": prints(record("7", "RUNNING", "0:0", "0", "100", "200", "n1", "None")),
-		"sacct":  prints(row("8", "COMPLETED", "0:0", "100", "200", "n1", "50")),
-	})
-	f.Status(t.Context(), "7")
-	conn := f.conn
-	f.conn = brokenConn{}
-	for range 1000 {
-		if known, err := f.Status(t.Context(), "7", "8"); known != nil || !errors.Is(err, errBroken) {
-			t.Fatalf("got %+v, %v", known, err)
+	synctest.Test(t, func(t *testing.T) {
+		f := newFake(t, map[string]string{
+			"squeue": prints(record("7", "RUNNING", "0:0", "0", "100", "200", "n1", "None")),
+			"sacct":  prints(row("8", "COMPLETED", "0:0", "100", "200", "n1", "50")),
+		})
+		f.Status(t.Context(), "7")
+		conn := f.conn
+		f.conn = brokenConn{}
+		for range 1000 {
+			if known, err := f.Status(t.Context(), "7", "8"); known != nil || !errors.Is(err, errBroken) {
+				t.Fatalf("got %+v, %v", known, err)
+			}
 		}
-	}
-	f.conn = conn
-	known, err := f.Status(t.Context(), "7", "8")
-	want := map[runtime.JobID]string{"7": "squeue: running n1", "8": "sacct: ended completed 0 n1"}
-	if got := sayings(known); err != nil || !maps.Equal(got, want) {
-		t.Errorf("got %v, %v; want %v", got, err, want)
-	}
+		f.conn = conn
+		known, err := f.Status(t.Context(), "7", "8")
+		want := map[runtime.JobID]string{"7": "squeue: running n1", "8": "sacct: ended completed 0 n1"}
+		if got := sayings(known); err != nil || !maps.Equal(got, want) {
+			t.Errorf("got %v, %v; want %v", got, err, want)
+		}
+	})
 }
 
 // A brokenConn has lost its connection.

@@ -15,8 +15,10 @@ import (
 )
 
 const (
-	// sbatchLimit is how long one sbatch may take: when slurmctld is full, it tries again by itself for two minutes.
+	// sbatchLimit is how long one sbatch may take: when slurmctld is full, it tries again by itself for two minutes. Then
+	// it is killed, so that it is over by overAfter, whatever froze it, also if nobody is connected any more.
 	sbatchLimit = 150 * time.Second
+	overAfter   = sbatchLimit + 10*time.Second
 
 	// patience is how long Submit tries to find out whether jobs exist whose answer was lost.
 	patience = 3 * time.Minute
@@ -59,7 +61,7 @@ const submitShell = `submit() { # KEY DIR ATTEMPT NAME TASKS LIMITS SCRIPT ARG..
 		reply "files.$key" 1 "$({ printf %s "$script" | cat >|"$dir/script"; } 2>&1)"
 		return 0
 	fi
-	out=$(sbatch --parsable "$@" 2>>"$file" </dev/null)
+	out=$($bound sbatch --parsable "$@" 2>>"$file" </dev/null)
 	code=$?
 	printf '\n%s begin out\n%s\n%s end %s\n' "$secret" "$out" "$secret" "$code" >>"$file"
 	case $code:$out in
@@ -96,7 +98,8 @@ const journalShell = `journal() { # KEY DIR
 
 // submitHead is these with what this package knows of sbatch's answers.
 func submitHead(secret string) string {
-	return "set -C\nover= behind= secret=" + secret + "\n" + journalShell + strings.NewReplacer(
+	bound := fmt.Sprintf("bound=\n! command -v timeout >/dev/null || bound='timeout -s KILL %d'\n", int(sbatchLimit.Seconds()))
+	return "set -C\nover= behind= secret=" + secret + "\n" + bound + journalShell + strings.NewReplacer(
 		"PASSING", patterns(slices.Concat(unreached, unanswered, crowded)), "POLICY", policy,
 	).Replace(submitShell)
 }
@@ -280,8 +283,8 @@ func (s *submission) handIn(ctx context.Context) error {
 		return context.Cause(ctx)
 	}
 	for len(batches) > 0 && ctx.Err() == nil {
-		n, calls := programOf(batches, s.arrayChunk())
-		goOn := s.run(ctx, batches[:n], calls)
+		n, lines := programOf(batches, s.arrayChunk())
+		goOn := s.run(ctx, batches[:n], lines)
 		batches = batches[n:]
 		if !goOn {
 			break
@@ -340,7 +343,7 @@ func (s *Scheduler) arrayChunk() int {
 }
 
 // programOf returns the shell lines that submit the first of the batches, as many as one program may have.
-func programOf(batches []*batch, chunk int) (n int, calls string) {
+func programOf(batches []*batch, chunk int) (n int, lines string) {
 	var b strings.Builder
 	var scripts commonText
 	var dirs []string
@@ -405,11 +408,11 @@ func limitsOf(job runtime.Job) string {
 }
 
 // run runs a program, and takes over what it says of the batches. It reports whether there is sense in going on.
-func (s *submission) run(ctx context.Context, batches []*batch, calls string) bool {
+func (s *submission) run(ctx context.Context, batches []*batch, lines string) bool {
 	secret := rand.Text()
 	s.secrets[secret] = true
-	limit := sbatchLimit + time.Duration(len(batches))*time.Second
-	replies, err := s.ask(ctx, limit, submitHead(secret)+calls)
+	limit := overAfter + time.Duration(len(batches))*time.Second
+	replies, err := s.ask(ctx, limit, submitHead(secret)+lines, calls{"sbatch": len(batches)})
 	_, whole := replies["all"]
 	if err == nil && !whole {
 		err = s.check("sbatch", reply{}, false)

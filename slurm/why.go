@@ -68,6 +68,7 @@ var motives = []motive{
 
 	{"BeginTime", other, "may not begin yet"},
 	{"Prolog", other, "its nodes are being prepared"},
+	{"CONFIGURING", other, "its nodes are being prepared"},
 	{"Cleaning", other, "its last attempt is being cleaned up"},
 	{"SchedDefer", other, "the scheduler looks at it later"},
 	{"FedJobLock", other, "the clusters of the federation are agreeing on who runs it"},

@@ -404,6 +404,7 @@ func (w *world) squeueCommand(c *call) result {
 		format := cmp.Or(o.set["format"], c.getenv("SQUEUE_FORMAT"), "%.18i %.9P %.8j %.8u %.2t %.10M %.6D %R")
 		row = w.shortFormat(format)
 	}
+	jobs = parts(jobs)
 	times := c.getenv("SLURM_TIME_FORMAT")
 	if times != "%s" {
 		return result{Stdout: "the times are not those of the epoch, but in the format " + times + "\n"}
@@ -419,6 +420,28 @@ func (w *world) squeueCommand(c *call) result {
 		return result{Stdout: w.collapsed(jobs, row, c.getenv("SLURM_BITSTR_LEN") != "0"), Stderr: errs}
 	}
 	return result{Stdout: b.String(), Stderr: errs}
+}
+
+// parts has the parts of heterogeneous jobs in their place. The first runs the script; of the others this world says what
+// is not so of the first.
+func parts(jobs []sim.Job) (all []sim.Job) {
+	for _, j := range jobs {
+		if j.Parts == 0 {
+			all = append(all, j)
+			continue
+		}
+		for i := range j.Parts {
+			part := j
+			part.ID = runtime.JobID(fmt.Sprintf("%d+%d", j.Number, i))
+			if i > 0 && j.State == runtime.Running {
+				part.State, part.Outcome, part.Ended = runtime.Ended, runtime.Cancelled, time.Now()
+			} else if i > 0 {
+				part.State, part.Outcome = runtime.Running, ""
+			}
+			all = append(all, part)
+		}
+	}
+	return all
 }
 
 // collapsed has one row for all tasks of an array that have not run, as squeue has without -r.
@@ -778,13 +801,21 @@ func (w *world) sacct(c *call) result {
 					row["JobID"] = id[:62] + "...]"
 				}
 			}
-			for i, name := range format {
-				if i > 0 {
-					b.WriteString(cmp.Or(o.set["delimiter"], "|"))
+			for part := range max(j.Parts, 1) {
+				if j.Parts > 0 {
+					row["JobID"] = fmt.Sprintf("%d+%d", j.Number, part)
 				}
-				b.WriteString(row[name])
+				if part > 0 {
+					row["State"] = "OUT_OF_MEMORY"
+				}
+				for i, name := range format {
+					if i > 0 {
+						b.WriteString(cmp.Or(o.set["delimiter"], "|"))
+					}
+					b.WriteString(row[name])
+				}
+				b.WriteString("\n")
 			}
-			b.WriteString("\n")
 		}
 	}
 	return result{Stdout: b.String()}
@@ -876,6 +907,9 @@ func (w *world) showJob(id string) result {
 		if j.Array != 0 {
 			array = fmt.Sprintf(" ArrayJobId=%d ArrayTaskId=%d", j.Array, j.Task)
 		}
+		if j.Parts > 0 {
+			array = fmt.Sprintf(" HetJobId=%d HetJobOffset=0", j.Number)
+		}
 		get := func(name string) string { text, _ := w.field(j, name); return text }
 		nodes := cmp.Or(get("nodelist"), "(null)")
 		exit := "0:0"
@@ -893,6 +927,10 @@ func (w *world) showJob(id string) result {
 			j.Number, array, jobName(j), get("priority"), stateWord(j), strings.ReplaceAll(reasonOf(j), " ", "_"),
 			requeue, restarts(j), exit, strings.ReplaceAll(get("starttime"), "N/A", "Unknown"),
 			strings.ReplaceAll(get("endtime"), "N/A", "Unknown"), nodes, nodes)
+		for i := 1; i < j.Parts; i++ {
+			fmt.Fprintf(&b, "JobId=%d HetJobId=%d HetJobOffset=%d JobName=%s\n   JobState=TIMEOUT Reason=None Dependency=(null)\n\n",
+				j.Number+i, j.Number, i, jobName(j))
+		}
 	}
 	if b.Len() == 0 {
 		if strings.Contains(id, "_") {

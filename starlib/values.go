@@ -92,7 +92,7 @@ var handleAttrs = []handleAttr{
 	}},
 	{Attr{"labels", "dict", "as given"}, func(_ *handle, j runtime.JobState) (starlark.Value, error) { return texts(j.Labels), nil }},
 	{Attr{"reason", "str", "why it is pending, or has ended"}, func(_ *handle, j runtime.JobState) (starlark.Value, error) {
-		return textOrNone(cmp.Or(j.Why, j.Status.Reason)), nil
+		return textOrNone(cmp.Or(j.Why, j.Reason())), nil
 	}},
 	{Attr{"exit_code", "int", "of the command, once it has ended"}, func(_ *handle, j runtime.JobState) (starlark.Value, error) {
 		if !j.Status.Exited {

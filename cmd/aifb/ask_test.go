@@ -68,7 +68,7 @@ func TestLendInterrupted(t *testing.T) {
 func TestSSHConn(t *testing.T) {
 	t.Parallel()
 	for host, want := range map[string]string{"openssh": "target", "openssh:alias": "alias", "openssh-host": "openssh-host", "me@host:22": "me@host:22"} {
-		c := sshConn(nil, host, "target")
+		c := sshConn(nil, host, "target", nil)
 		defer c.Close()
 		if err := c.Run(t.Context(), runtime.Cmd{Args: []string{"a\x00b"}}); err == nil || !strings.HasPrefix(err.Error(), "ssh "+want+": ") {
 			t.Errorf("%s: %v", host, err)

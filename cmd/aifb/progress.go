@@ -45,6 +45,10 @@ func (p *progress) record(rec runtime.Record, st *runtime.RunState) {
 	if j == nil || p.closing.Load() && rec.Kind != runtime.KindJobRefused {
 		return
 	}
+	if rec.Kind == runtime.KindJobQueued {
+		p.sayOfQueue(st, j)
+		return
+	}
 	if text := p.describe(rec.Kind, j); text != "" && text != p.last[rec.Source] {
 		p.last[rec.Source] = text
 		p.sayOfJob(text, rec, st, j)
@@ -71,6 +75,27 @@ func (p *progress) describe(kind runtime.Kind, j *runtime.JobState) string {
 		return j.String()
 	}
 	return ""
+}
+
+// sayOfQueue prints why a job waits, and how long the queue is, of the first job that does.
+func (p *progress) sayOfQueue(st *runtime.RunState, j *runtime.JobState) {
+	waiting := 0
+	for _, other := range st.Jobs {
+		if other.Live() && other.Status.State == runtime.Pending {
+			if waiting++; waiting == 1 && other != j {
+				return
+			}
+		}
+	}
+	text := j.String()
+	if text == p.last[j.Job.Name] {
+		return
+	}
+	p.last[j.Job.Name] = text
+	if waiting > 1 {
+		text += fmt.Sprintf(" (%d jobs wait)", waiting)
+	}
+	p.say("%s: %s", j.Job.Name, text)
 }
 
 // sayOfJob prints what happened to a job. Of the jobs of a client with count it prints the first and the last to get
@@ -118,6 +143,13 @@ func (p *progress) summary(s *runtime.Session, keep bool) {
 	}
 	if c, ok := s.Target.Conn.(interface{ Execs() int64 }); ok && p.verbose {
 		p.say("%d commands over SSH", c.Execs())
+	}
+	var calls map[string]runtime.Tally
+	if c, ok := s.Target.Scheduler.(runtime.Counter); ok && p.verbose {
+		calls = c.Tallies()
+	}
+	if len(calls) > 0 {
+		p.say("calls of Slurm: %s", runtime.Tallies(calls))
 	}
 	if keep {
 		p.say("kept: jobs and files stay on %s; aifb stop %s ends them", s.Target.Name, s.Run)

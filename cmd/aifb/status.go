@@ -287,7 +287,7 @@ func printStatusJSON(w io.Writer, v *view) error {
 	jobs := []jobView{}
 	for _, j := range v.st.Jobs {
 		job := jobView{jobSummary: summarizeJob(j), Text: v.stateOf(j), Since: v.since[j.Job.Name]}
-		if q, ok := v.queued[j.ID]; ok && j.Status.State == runtime.Pending {
+		if q, ok := v.waits(j); ok {
 			job.Queued = &queuedView{Class: q.Class, Text: q.Text, Start: q.Start}
 			if q.Ahead >= 0 {
 				job.Queued.Ahead = &q.Ahead
@@ -299,13 +299,14 @@ func printStatusJSON(w io.Writer, v *view) error {
 		jobs = append(jobs, job)
 	}
 	doc := struct {
-		Version   int        `json:"version"`
-		Run       runSummary `json:"run"`
-		Process   int        `json:"process,omitempty"`
-		LostSince time.Time  `json:"lost_since,omitzero"`
-		Problem   string     `json:"problem,omitempty"` // with which the target was asked in vain
-		Jobs      []jobView  `json:"jobs"`
-	}{Version: 1, Run: v.summary, Process: v.pid, LostSince: v.st.LostSince, Jobs: jobs}
+		Version   int                      `json:"version"`
+		Run       runSummary               `json:"run"`
+		Process   int                      `json:"process,omitempty"`
+		LostSince time.Time                `json:"lost_since,omitzero"`
+		Problem   string                   `json:"problem,omitempty"` // with which the target was asked in vain
+		Jobs      []jobView                `json:"jobs"`
+		Calls     map[string]runtime.Tally `json:"calls,omitempty"` // of the cluster's commands
+	}{Version: 1, Run: v.summary, Process: v.pid, LostSince: v.st.LostSince, Jobs: jobs, Calls: v.st.Calls}
 	if v.problem != nil {
 		doc.Problem = v.problem.Error()
 	}
@@ -319,6 +320,9 @@ func printStatus(w io.Writer, v *view) error {
 	}
 	if v.st.End != nil && v.st.End.Left != "" {
 		fmt.Fprintf(w, "left    %s\n", v.st.End.Left)
+	}
+	if len(v.st.Calls) > 0 {
+		fmt.Fprintf(w, "calls   %s\n", runtime.Tallies(v.st.Calls))
 	}
 	if hint := v.hint(); hint != "" {
 		fmt.Fprintf(w, "hint    %s\n", hint)
@@ -387,21 +391,21 @@ func (v *view) stateOf(j *runtime.JobState) string {
 	if j.Waiting() && v.summary.State != runRunning {
 		return "perhaps submitted: the answer was not stored"
 	}
-	q, ok := v.queued[j.ID]
-	if !ok || j.Status.State != runtime.Pending {
-		return describeJob(j)
+	if q, ok := v.waits(j); ok {
+		return "pending: " + q.String()
 	}
-	text := "pending: " + q.Text
-	if q.Class != "" && q.Class != "other" {
-		text += " (" + q.Class + ")"
+	return describeJob(j)
+}
+
+// waits says why a job waits, as the target says now, or as the run was told.
+func (v *view) waits(j *runtime.JobState) (q runtime.Queued, ok bool) {
+	if j.Status.State != runtime.Pending {
+		return q, false
 	}
-	if q.Ahead > 0 {
-		text += fmt.Sprintf("; %d jobs ahead", q.Ahead)
+	if q, ok = v.queued[j.ID]; !ok && j.Queued != nil {
+		return *j.Queued, true
 	}
-	if !q.Start.IsZero() {
-		text += "; expected to start at " + q.Start.Local().Format(time.DateTime)
-	}
-	return text
+	return q, ok
 }
 
 // watchEvery is how often a run that is watched is looked at.

@@ -3,9 +3,11 @@ package main
 import (
 	"cmp"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	goruntime "runtime"
+	"slices"
 	"strings"
 	"time"
 
@@ -45,14 +47,18 @@ func openTarget(cfg *config, name string) (runtime.Target, error) {
 			return t, err
 		}
 	} else {
-		t.Conn = sshConn(cfg.person, tc.SSH, name)
+		var similar []string
+		if !known { // then it may be a misspelt target
+			similar = append(slices.Sorted(maps.Keys(cfg.Targets)), "local")
+		}
+		t.Conn = sshConn(cfg.person, tc.SSH, name, similar)
 	}
 	return t, setScheduler(&t, tc)
 }
 
 // sshConn connects to a host, or by the system's ssh to the alias in "openssh:ALIAS", which is the target's name if it is
-// left away.
-func sshConn(p *person, host, target string) runtime.Conn {
+// left away. Similar are names that may have been meant in place of the host's.
+func sshConn(p *person, host, target string, similar []string) runtime.Conn {
 	if alias, ok := strings.CutPrefix(host+":", "openssh:"); ok {
 		alias = cmp.Or(strings.TrimSuffix(alias, ":"), target)
 		if p == nil {
@@ -61,6 +67,7 @@ func sshConn(p *person, host, target string) runtime.Conn {
 		return ssh.NewOpenSSH(alias, "", p.lend)
 	}
 	c := ssh.New(host, "")
+	c.Similar = similar
 	if p != nil {
 		c.Ask = p.ask
 	}

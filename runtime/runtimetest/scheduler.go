@@ -143,6 +143,8 @@ var schedulerClauses = []clause{
 		rule: "AnyPort gives the job a port, in its environment and start.json"},
 	{name: "time limit", check: checkTimeLimit,
 		rule: "a job that reaches its time limit is ended, as timeout"},
+	{name: "begun", check: checkBegun, needs: realJobs,
+		rule: "start.json is there while a job prepares, and says when its command began once it did"},
 	{name: "find", check: checkFind,
 		rule: "a Finder finds the jobs whose tokens begin with a prefix, and no others"},
 }
@@ -176,6 +178,25 @@ func checkFiles(t *schedulerTest) {
 	}
 	if exit.Code != 3 || exit.Signal != 0 || exit.Time < start.Time || start.Time == 0 {
 		t.Errorf("exit.json has %+v, start.json %+v", exit, start)
+	}
+}
+
+func checkBegun(t *schedulerTest) {
+	job, plain := t.job("j", "true"), t.job("plain", "true")
+	job.Needs.Setup = []string{"cp start.json before.json", "sleep 0.1"}
+	for _, id := range t.submit(job, plain) {
+		if st := t.ended(id); st.Outcome != runtime.Completed {
+			t.Errorf("the status is %+v, want completed", st)
+		}
+	}
+	var before runtime.Start
+	t.json(job, "before.json", &before)
+	after := t.start(job)
+	if before.Begun != 0 || before.Time == 0 || after.Begun <= after.Time || after.Time != before.Time || after.ID != before.ID {
+		t.Errorf("start.json has %+v, and before %+v", after, before)
+	}
+	if start := t.start(plain); start.Begun != 0 {
+		t.Errorf("start.json of a job that has nothing to prepare has %+v", start)
 	}
 }
 

@@ -65,6 +65,12 @@ var scriptedClauses = []clause{
 		rule: "a job that is not to be requeued and loses its node, or is preempted, has ended by that"},
 	{name: "requeue", check: checkRequeue, needs: aScript,
 		rule: "a job that is to be requeued runs again; that is another attempt, whose end is the job's"},
+	{name: "parts", check: checkParts, needs: aScript,
+		rule:   "a job of which the cluster makes several is one job, found again if its answer is lost, and ends as the first of them",
+		config: sim.Config{MinJobAge: 5 * time.Second}},
+	{name: "parts without accounting", check: checkParts, needs: aScript,
+		rule:   "the same where there is no accounting",
+		config: sim.Config{NoAccounting: true}},
 	{name: "requeue forgotten", check: checkRequeueForgotten, needs: aScript,
 		rule:   "of the attempts that accounting knows, the last one counts",
 		config: sim.Config{MinJobAge: 5 * time.Second}},
@@ -418,6 +424,34 @@ func checkRequeue(t *schedulerTest) {
 		}
 		if start := t.read(job, path.Join("attempt-0", runtime.FileStart)); !strings.Contains(start, `"attempt":0`) {
 			t.Errorf("%s: start.json of the first attempt has %s", name, start)
+		}
+	}
+}
+
+func checkParts(t *schedulerTest) {
+	t.behave("*", sim.Behaviour{Run: time.Minute, Code: 3, Parts: 3})
+	jobs := []runtime.Job{t.job("a", "true"), t.job("b", "true")}
+	t.Cluster.Fault(sim.LostAfter, 1)
+	subs := t.persist(jobs...)
+	for i, sub := range subs {
+		if sub.Err != nil {
+			t.Fatal(sub.Err)
+		}
+		t.once(jobs[i], "")
+		t.waitFor("a running job", func() bool { return t.status(sub.ID).State == runtime.Running })
+	}
+	if finder, ok := t.Scheduler.(runtime.Finder); ok {
+		found, err := finder.Find(t.Context(), jobs[0].Token)
+		if err != nil || len(found) != 1 || found[0].ID != subs[0].ID || found[0].Status.State != runtime.Running {
+			t.Errorf("found %+v, %v", found, err)
+		}
+	}
+	if err := t.Cancel(t.Context(), subs[1].ID); err != nil {
+		t.Fatal(err)
+	}
+	for i, want := range []runtime.Outcome{runtime.Failed, runtime.Cancelled} {
+		if st := t.ended(subs[i].ID); st.Outcome != want {
+			t.Errorf("the status of %s is %+v, want %s", jobs[i].Name, st, want)
 		}
 	}
 }

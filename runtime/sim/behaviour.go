@@ -19,8 +19,10 @@ type Behaviour struct {
 	Refuse error         // its submission is refused with
 	Wait   time.Duration // it is not eligible for that long, whatever is free; Forever: never
 	Reason string        // that the scheduler gives for that
+	Parts  int           // of how many parts the cluster makes it, of which the first is the job; 0: it does not
 
 	// While it runs:
+	Setup  time.Duration     // how long it takes until its command begins, if it prepares for that
 	Run    time.Duration     // how long its command does; Forever: until something ends it
 	Code   int               // its exit code
 	Signal int               // the signal that ends its command, which makes its exit code 128 more

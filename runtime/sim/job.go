@@ -139,8 +139,8 @@ func (c *Cluster) start(j *job, nodes []*node) {
 	j.become(starting)
 	c.files(j)
 	c.listen(j)
-	c.record(j, "start", runtime.Start{Host: a.Nodes[0], Port: j.port, ID: string(j.id),
-		Attempt: len(j.attempts) - 1, Time: c.stamp(c.time)})
+	start := runtime.Start{Host: a.Nodes[0], Port: j.port, ID: string(j.id), Attempt: len(j.attempts) - 1, Time: c.stamp(c.time)}
+	c.record(j, "start", start)
 	n := len(j.attempts)
 	c.at(c.time.Add(j.Limit), func() {
 		if len(j.attempts) == n && j.runs() {
@@ -150,6 +150,19 @@ func (c *Cluster) start(j *job, nodes []*node) {
 	if j.Lease > 0 {
 		c.watchLease(j, n, c.time)
 	}
+	if !j.Prepares() {
+		c.meet(j)
+		return
+	}
+	c.after(j, j.behaviour.Setup, func() {
+		start.Begun = c.stamp(c.time)
+		c.record(j, "start", start)
+		c.meet(j)
+	})
+}
+
+// meet begins a job's command, once all of its group are there.
+func (c *Cluster) meet(j *job) {
 	if j.Group != "" {
 		c.join(j)
 	} else {

@@ -127,6 +127,7 @@ type Job struct {
 	State     runtime.State // Unknown: it has not arrived
 	Stopping  bool          // it runs, and was told to end
 	Reason    string        // why it waits
+	Parts     int           // as in its Behaviour
 	Submitted time.Time     // its last attempt
 	Attempts  []Attempt
 	Outcome   runtime.Outcome
@@ -140,7 +141,7 @@ func (c *Cluster) Jobs() []Job {
 	jobs := make([]Job, len(c.order))
 	for i, j := range c.order {
 		jobs[i] = Job{Job: j.Job, ID: j.id, Number: j.number, Array: j.array, Task: j.task, State: j.state.public(), Stopping: j.state == stopping,
-			Submitted: j.submitted, Attempts: j.attempts, Outcome: j.outcome, Ended: j.ended}
+			Parts: j.behaviour.Parts, Submitted: j.submitted, Attempts: j.attempts, Outcome: j.outcome, Ended: j.ended}
 		if jobs[i].State == runtime.Pending {
 			jobs[i].Reason = c.waits(j)
 		}
@@ -199,6 +200,7 @@ func (c *Cluster) status(j *job) runtime.Status {
 	switch st.State {
 	case runtime.Pending:
 		st.Reason, st.Attempt = c.waits(j), len(j.attempts)
+		st.Class, st.Text = class(st.Reason), st.Reason
 		if j.state == waiting && !j.eligible.IsZero() {
 			st.Start = c.local(j.eligible)
 		}
@@ -250,7 +252,7 @@ func (c *Cluster) Explain(ctx context.Context, ids ...runtime.JobID) (map[runtim
 			continue
 		}
 		st := c.status(j)
-		q := runtime.Queued{Class: class(st.Reason), Text: st.Reason, Start: st.Start, Ahead: -1}
+		q := runtime.Queued{Class: st.Class, Text: st.Text, Start: st.Start, Ahead: -1}
 		if n, ok := ahead[j]; ok {
 			q.Ahead = n
 		}

@@ -25,6 +25,9 @@ type Conn struct {
 	// or whether to trust a host. If it is nil, there is nobody to ask. It must be set before the first use.
 	Ask func(ctx context.Context, prompt string, echo bool) (string, error)
 
+	// Similar are names that the user may have meant if there is no host of this one.
+	Similar []string
+
 	name   string
 	dial   func() (*xssh.Client, error)
 	end    func() // what is to be done at last
@@ -62,7 +65,7 @@ func (c *Conn) dialer(config string, tcp func(ctx context.Context, network, addr
 			return nil, err
 		}
 		known.ask = c.Ask
-		d := &dialer{conf: conf, tcp: tcp, ask: known, work: &c.work}
+		d := &dialer{conf: conf, tcp: tcp, ask: known, work: &c.work, similar: c.Similar}
 		return d.dial(c.ctx, c.name, nil, nil)
 	}
 }

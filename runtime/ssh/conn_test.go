@@ -356,6 +356,13 @@ func TestUnreachable(t *testing.T) {
 	l.Close()
 	wantError(t, run(t, newConn(t, l.Addr().String(), "")), "connect to "+l.Addr().String(), "VPN")
 	wantError(t, run(t, newConn(t, "no-such-host.invalid", "")), "connect to no-such-host.invalid:22", "no host of the SSH configuration")
+	for name, meant := range map[string]string{"no-such-hots.invalid": "; did you mean no-such-host.invalid?", "other.invalid": "knows"} {
+		c := newConn(t, name, "")
+		c.Similar = []string{"a", "no-such-host.invalid"}
+		if err := run(t, c); !strings.HasSuffix(runtime.HintOf(err), meant) {
+			t.Errorf("%s: the hint is %q, want it to end in %q", name, runtime.HintOf(err), meant)
+		}
+	}
 	wantError(t, run(t, ssh.New("x", filepath.Join(t.TempDir(), "missing"))), "read the SSH configuration", "")
 }
 

@@ -21,6 +21,9 @@ type dialer struct {
 	conf *config
 	tcp  func(ctx context.Context, network, addr string) (net.Conn, error)
 	ask  *asker
+
+	similar []string // names that may have been meant
+
 	work *sync.WaitGroup // counts what the clients leave running; not zero while dialing
 }
 
@@ -88,6 +91,9 @@ func (d *dialer) connect(ctx context.Context, h *host, jumps, path []string) (ne
 	hint := fmt.Sprintf("is it up, and the network or VPN connected? Compare with: ssh %s", h.name)
 	if e := (*net.DNSError)(nil); errors.As(err, &e) && h.addr == h.name {
 		hint = fmt.Sprintf("%s is no host of the SSH configuration, nor a name that the network knows", h.name)
+		if meant := runtime.DidYouMean(h.name, d.similar); meant != "" {
+			hint += "; " + meant
+		}
 	}
 	return nil, runtime.Faultf(runtime.FaultInfra, hint, "ssh %s: connect to %s: %w",
 		h.name, net.JoinHostPort(h.addr, h.port), err)
