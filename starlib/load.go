@@ -47,6 +47,7 @@ type file struct {
 	program  *starlark.Program
 	target   string   // of YAML
 	warnings []string // of YAML
+	kept     bool     // a REPL does not read it anew
 }
 
 // newLoader returns the loader for the recipe of that name, and which file that is.
@@ -230,7 +231,7 @@ func (l *loader) parse(id fileID, text []byte) (*file, []*SourceError) {
 
 // parse turns the text into statements.
 func (f *file) parse() (err error) {
-	if ext := filepath.Ext(f.name); ext != ".yaml" && ext != ".yml" {
+	if !f.isYAML() {
 		f.syntax, err = dialect().Parse(f.name, f.text, 0)
 		return err
 	}
@@ -242,6 +243,8 @@ func (f *file) parse() (err error) {
 	f.syntax.Options = dialect()
 	return nil
 }
+
+func (f *file) isYAML() bool { return slices.Contains([]string{".yaml", ".yml"}, filepath.Ext(f.name)) }
 
 // checkLoad reads what a statement loads, and checks that the names are there.
 func (l *loader) checkLoad(from fileID, stmt *syntax.LoadStmt) []*SourceError {
