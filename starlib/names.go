@@ -1,6 +1,7 @@
 package starlib
 
 import (
+	"errors"
 	"maps"
 	"slices"
 	"strconv"
@@ -74,17 +75,48 @@ func (n *names) reset() {
 	n.all["_"] = starlark.None
 }
 
-// declare checks the statements of an input, which may use each other's names in functions.
-func (n *names) declare(f *syntax.File) error {
-	n.declared = nil
-	if _, err := starlark.FileProgram(f, n.known); err != nil {
-		return err
-	}
+// declare checks the statements of an input, which may use each other's names in functions. A function may also use names
+// that are not defined yet; declare returns what it would say of them.
+func (n *names) declare(f *syntax.File) (later resolve.ErrorList, err error) {
 	n.declared = make(map[string]bool)
+	_, err = starlark.FileProgram(f, n.known)
+	if all := (resolve.ErrorList)(nil); errors.As(err, &all) {
+		var wrong resolve.ErrorList
+		for _, e := range all {
+			name, ok := strings.CutPrefix(e.Msg, "undefined: ")
+			if !ok || !inFunction(f, e.Pos) {
+				wrong = append(wrong, e)
+				continue
+			}
+			n.declared[name] = true
+			later = append(later, e)
+		}
+		if wrong != nil {
+			return nil, wrong
+		}
+		_, err = starlark.FileProgram(f, n.known)
+	}
+	if err != nil {
+		return nil, err
+	}
 	for _, global := range f.Module.(*resolve.Module).Globals {
 		n.declared[global.First.Name] = true
 	}
-	return nil
+	return later, nil
+}
+
+// inFunction reports whether a position is in the body of a function.
+func inFunction(f *syntax.File, pos syntax.Position) (inside bool) {
+	before := func(p, q syntax.Position) bool { return p.Line < q.Line || p.Line == q.Line && p.Col <= q.Col }
+	syntax.Walk(f, func(n syntax.Node) bool {
+		if def, ok := n.(*syntax.DefStmt); ok {
+			start, _ := def.Body[0].Span()
+			_, end := def.Span()
+			inside = inside || before(start, pos) && before(pos, end)
+		}
+		return true
+	})
+	return inside
 }
 
 // exec runs a statement of a file, which declare has seen. If it is an expression it returns its value.

@@ -13,6 +13,7 @@ import (
 	"strings"
 	"time"
 
+	"go.starlark.net/resolve"
 	"go.starlark.net/starlark"
 	"go.starlark.net/syntax"
 
@@ -137,9 +138,11 @@ func (f *file) isComment(line []byte) bool {
 func (r *REPL) perform(ctx context.Context, t *starlark.Thread, f *file, echo bool) error {
 	f.syntax.Options = dialect()
 	f.syntax.Options.LoadBindsGlobally = true
-	if err := r.names.declare(f.syntax); err != nil {
+	later, err := r.names.declare(f.syntax)
+	if err != nil {
 		return joinErrors(r.suggest(r.run.loader.compileErrors(f, err)))
 	}
+	r.warnOf(f, later)
 	r.forgetLoaded(f.syntax)
 	for _, stmt := range f.syntax.Stmts {
 		v, err := r.names.exec(t, f.syntax, stmt)
@@ -148,7 +151,7 @@ func (r *REPL) perform(ctx context.Context, t *starlark.Thread, f *file, echo bo
 			err = show(r.run.env.Stdout, v)
 		}
 		if err != nil {
-			return r.run.locate(ctx, err)
+			return r.undefined(r.run.locate(ctx, err))
 		}
 		r.remember(f, stmt, echo && v != nil && v != starlark.None)
 	}
@@ -159,11 +162,38 @@ func (r *REPL) perform(ctx context.Context, t *starlark.Thread, f *file, echo bo
 func (r *REPL) suggest(errs []*SourceError) []*SourceError {
 	for _, e := range errs {
 		name, ok := strings.CutPrefix(e.Err.Error(), "undefined: ")
-		if hint := runtime.DidYouMean(name, r.names.list()); ok && hint != "" && runtime.HintOf(e.Err) == "" {
+		if hint := runtime.DidYouMean(name, slices.Concat(r.names.list(), r.names.builtin.Keys(), universe())); ok && len(name) > 1 && hint != "" && runtime.HintOf(e.Err) == "" {
 			e.Err = &runtime.Error{Hint: hint, Err: e.Err}
 		}
 	}
 	return errs
+}
+
+// warnOf tells of names in functions that are not defined yet, or misspelt.
+func (r *REPL) warnOf(f *file, later resolve.ErrorList) {
+	for _, e := range r.suggest(r.run.loader.compileErrors(f, later)) {
+		text := e.Error() + " so far"
+		if hint := runtime.HintOf(e.Err); hint != "" {
+			text += "; " + hint
+		}
+		r.run.warn(text)
+	}
+}
+
+// undefinedForm is what Starlark says when a function comes to a name of which we promised that it would be there.
+var undefinedForm = regexp.MustCompile(`internal error: predeclared variable (\S+) is uninitialized`)
+
+// undefined puts the error of a name that is still not defined into better words.
+func (r *REPL) undefined(err error) error {
+	located := (*SourceError)(nil)
+	if !errors.As(err, &located) {
+		return err
+	}
+	if m := undefinedForm.FindStringSubmatch(located.Err.Error()); m != nil {
+		located.Err = &runtime.Error{Fault: runtime.FaultRun, Err: fmt.Errorf("undefined: %s", m[1])}
+		r.suggest([]*SourceError{located})
+	}
+	return err
 }
 
 // forgetLoaded has the files that are loaded from now on read anew: the user may have changed them.

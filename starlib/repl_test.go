@@ -67,9 +67,15 @@ func TestREPLEval(t *testing.T) {
 		{"mutation", "xs = []\nxs.append(1)\ndef f(): xs.append(2)\n\nf()\nxs\n", "[1, 2]\n"},
 		{"builtins can be replaced, and come back", "def f(): return sum([1])\n\ndef sum(x): return \"mine\"\n\nf()\n:reset\nsum([2])\nf\n",
 			"\"mine\"\n2\n" + "error: undefined: f\n  --> <input 5>:1:1\n     1 | f\n       | ^\n"},
+		{"defined later", "def even(n): return n == 0 or odd(n - 1)\n\neven(0)\neven(1)\ndef odd(n): return n != 0 and even(n - 1)\n\neven(8)\n",
+			"warning: <input 1>:1:31: undefined: odd so far; did you mean ord?\nTrue\n" +
+				"error: undefined: odd\n  --> <input 1>:1:31 in even\n     1 | def even(n): return n == 0 or odd(n - 1)\n" +
+				"       |                               ^^^\n  --> <input 3>:1:1\n  hint: did you mean ord?\nTrue\n"},
+		{"defaults are not later", "def f(x = nosuch): pass\n\n",
+			"error: undefined: nosuch\n  --> <input 1>:1:11\n     1 | def f(x = nosuch): pass\n       |           ^^^^^^\n"},
 		{"an error keeps what is there", "a = 1; fail(\"no\"); b = 2\na\nb\n",
 			"error: no\n  --> <input 1>:1:8\n     1 | a = 1; fail(\"no\"); b = 2\n       |        ^^^^\n1\n" +
-				"error: undefined: b\n  --> <input 3>:1:1\n     1 | b\n       | ^\n  hint: did you mean a?\n"},
+				"error: undefined: b\n  --> <input 3>:1:1\n     1 | b\n       | ^\n"},
 		{"nothing runs that has an error", "a = print(1); nosuch\n",
 			"error: undefined: nosuch\n  --> <input 1>:1:15\n     1 | a = print(1); nosuch\n       |               ^^^^^^\n"},
 		{"suggestions know the user's names", "throughput = 1\nthrougput\n",

@@ -35,6 +35,7 @@ are brought to this machine.`,
 			targetFlag(), storeFlag(), configFlag(),
 			boolFlag("keep", "leave jobs and their files on the target when the recipe ends"),
 			&cli.DurationFlag{Name: "timeout", Usage: "end the run after `DURATION`, such as 90m", DefaultText: "none"},
+			boolFlag("interactive", "stay at the prompt of aifb repl afterwards, with what the recipe defined and started", "i"),
 			boolFlag("json", "print the outcome and the measurements as JSON; what the recipe prints goes to stderr"),
 			boolFlag("verbose", "say more on stderr", "v"),
 			&cli.BoolFlag{Name: recipeHelpFlag, Hidden: true},
@@ -58,6 +59,9 @@ func execRecipe(c *cli.Context, std streams) error {
 	if timeout < 0 || timeout == 0 && c.IsSet("timeout") {
 		return runtime.Faultf(runtime.FaultUsage, "", "--timeout %v is no time to run in", timeout)
 	}
+	if c.Bool("interactive") && (c.Bool("json") || name == "-") {
+		return runtime.Faultf(runtime.FaultUsage, "", "--interactive needs stdin and stdout for the prompt")
+	}
 	if name == "-" {
 		name = stdin
 	}
@@ -80,15 +84,29 @@ func execRecipe(c *cli.Context, std streams) error {
 	start := runtime.RunStart{Recipe: name, SHA256: recipe.SHA256(), Args: params, Params: values,
 		Target: targetName(c, cfg, recipe.Target())}
 	start.Dir, _ = os.Getwd() // without one, names of files had better be absolute
-	return withSession(c, std, cfg, start, "", func(ctx context.Context, s *runtime.Session, _ *signals) error {
-		if timeout > 0 {
-			var cancel context.CancelFunc
-			ctx, cancel = context.WithTimeoutCause(ctx, timeout,
-				runtime.Faultf(runtime.FaultTimeout, "", "the run did not end within --timeout %v", timeout))
+	return withSession(c, std, cfg, start, "", func(ctx context.Context, s *runtime.Session, caught *signals) error {
+		env := recipeEnv(c, std, s)
+		if !c.Bool("interactive") {
+			ctx, cancel := withTimeout(ctx, timeout)
 			defer cancel()
+			return recipe.Exec(ctx, s, env, params)
 		}
-		return recipe.Exec(ctx, s, recipeEnv(c, std, s), params)
+		repl := recipe.REPL(s, env)
+		return converse(ctx, c, std, cfg.person, repl, s, caught, func(ctx context.Context) error {
+			ctx, cancel := withTimeout(ctx, timeout)
+			defer cancel()
+			return repl.Run(ctx, recipe, params)
+		})
 	})
+}
+
+// withTimeout bounds a recipe by --timeout; 0 does not.
+func withTimeout(ctx context.Context, timeout time.Duration) (context.Context, context.CancelFunc) {
+	if timeout == 0 {
+		return ctx, func() {}
+	}
+	return context.WithTimeoutCause(ctx, timeout,
+		runtime.Faultf(runtime.FaultTimeout, "", "the run did not end within --timeout %v", timeout))
 }
 
 // recipeEnv is what a recipe has of this process. With --json, stdout is for the outcome.

@@ -32,6 +32,9 @@ func exitCode(err error) int {
 	if err == nil {
 		return 0
 	}
+	if e := (*shownError)(nil); errors.As(err, &e) {
+		return exitCode(e.first)
+	}
 	if e := (*interrupted)(nil); errors.As(err, &e) {
 		return 128 + int(e.signal)
 	}
