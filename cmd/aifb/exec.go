@@ -35,10 +35,12 @@ are brought to this machine.`,
 			targetFlag(), storeFlag(), configFlag(),
 			boolFlag("keep", "leave jobs and their files on the target when the recipe ends"),
 			&cli.DurationFlag{Name: "timeout", Usage: "end the run after `DURATION`, such as 90m", DefaultText: "none"},
+			boolFlag("detach", "run in the background, also after you log out; print the id of the run"),
 			boolFlag("interactive", "stay at the prompt of aifb repl afterwards, with what the recipe defined and started", "i"),
 			boolFlag("json", "print the outcome and the measurements as JSON; what the recipe prints goes to stderr"),
 			boolFlag("verbose", "say more on stderr", "v"),
 			&cli.BoolFlag{Name: recipeHelpFlag, Hidden: true},
+			&cli.StringFlag{Name: asRunFlag, Hidden: true},
 		},
 		Action: func(c *cli.Context) error { return execRecipe(c, std) },
 	}
@@ -62,6 +64,9 @@ func execRecipe(c *cli.Context, std streams) error {
 	if c.Bool("interactive") && (c.Bool("json") || name == "-") {
 		return runtime.Faultf(runtime.FaultUsage, "", "--interactive needs stdin and stdout for the prompt")
 	}
+	if err := checkDetach(c, name); err != nil {
+		return err
+	}
 	if name == "-" {
 		name = stdin
 	}
@@ -81,11 +86,19 @@ func execRecipe(c *cli.Context, std streams) error {
 	if err != nil {
 		return err
 	}
+	if c.Bool("detach") && !c.IsSet(asRunFlag) {
+		return detach(c, std, cfg)
+	}
 	start := runtime.RunStart{Recipe: name, SHA256: recipe.SHA256(), Args: params, Params: values,
 		Target: targetName(c, cfg, recipe.Target())}
 	start.Dir, _ = os.Getwd() // without one, names of files had better be absolute
 	return withSession(c, std, cfg, start, "", func(ctx context.Context, s *runtime.Session, caught *signals) error {
 		env := recipeEnv(c, std, s)
+		if c.IsSet(asRunFlag) {
+			if err := announce(ctx, s.Target.Conn); err != nil {
+				return err
+			}
+		}
 		if !c.Bool("interactive") {
 			ctx, cancel := withTimeout(ctx, timeout)
 			defer cancel()
@@ -135,7 +148,7 @@ func withSession(c *cli.Context, std streams, cfg *config, start runtime.RunStar
 	start.Version = version()
 	p := newProgress(std.err, c.Bool("verbose"))
 	s := &runtime.Session{
-		Run: cmp.Or(run, runtime.NewRunID(time.Now(), rand.Reader)), Start: start, Target: target, Store: store, Files: storage.Files(url),
+		Run: cmp.Or(run, c.String(asRunFlag), runtime.NewRunID(time.Now(), rand.Reader)), Start: start, Target: target, Store: store, Files: storage.Files(url),
 		Binary: binary, Notify: p.record, Warn: p.warn, Tell: func(text string) { p.say("%s", text) },
 	}
 	caught, stop := catchSignals(std.err, "left without waiting; this stops what may still run: aifb stop "+s.Run)
