@@ -117,6 +117,9 @@ func (r *REPL) load(ctx context.Context, name string) error {
 	}
 	l := r.run.loader
 	id := fileID{path: filepath.ToSlash(filepath.Clean(name))}
+	if below, err := relative(l.dir, name); err == nil {
+		id.path = filepath.ToSlash(below) // where it finds what it loads
+	}
 	text, err := l.readEntry(name, id)
 	if err != nil {
 		return err
@@ -130,6 +133,16 @@ func (r *REPL) load(ctx context.Context, name string) error {
 	t, done := r.run.thread(ctx, fmt.Sprintf("%d.", r.inputs), false)
 	defer done()
 	return r.perform(ctx, t, f, false)
+}
+
+// relative returns the path of a file from a directory.
+func relative(dir, name string) (string, error) {
+	from, err1 := filepath.Abs(dir)
+	to, err2 := filepath.Abs(name)
+	if err := errors.Join(err1, err2); err != nil {
+		return "", err
+	}
+	return filepath.Rel(from, to)
 }
 
 // save writes the statements that succeeded as a recipe.

@@ -11,7 +11,6 @@ import (
 
 	"go.starlark.net/resolve"
 	"go.starlark.net/starlark"
-	"go.starlark.net/starlarkstruct"
 )
 
 // Complete returns what may stand in a line of the statement that is being entered, from the byte start on, in place of
@@ -291,7 +290,7 @@ func (r *REPL) completeName(p cursor) (candidates []string) {
 
 func callable(v starlark.Value) bool { _, ok := v.(starlark.Callable); return ok }
 
-func isModule(v starlark.Value) bool { _, ok := v.(*starlarkstruct.Module); return ok }
+func isModule(v starlark.Value) bool { return v.Type() == "module" }
 
 // keywords are those of the language.
 var keywords = []string{"and", "break", "continue", "def", "elif", "else", "for", "if", "in", "lambda", "load", "not", "or",

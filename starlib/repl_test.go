@@ -257,3 +257,46 @@ factor = 10
 		}
 	}
 }
+
+// :load runs the statements of a file, which loads relative to itself, and shows its errors at its own lines.
+func TestREPLLoadCommand(t *testing.T) {
+	t.Parallel()
+	dir := write(t, map[string]string{
+		"r.star":       "",
+		"sub/a.star":   "load(\"b.star\", \"b\")\n\"not printed\"\ndef main(): return helper()\ndef helper(): return n * b\nn = 2\n",
+		"sub/b.star":   "b = 10\n",
+		"sub/bad.star": "ok = 1\nfail(\"no\")\nnever = 1\n",
+	})
+	recipe, err := Read(filepath.Join(dir, "r.star"), library)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out bytes.Buffer
+	r := recipe.REPL(new(runtime.Session), Env{Stdout: &out})
+	evalAll(t.Context(), r, &out, strings.ReplaceAll(":load DIR/sub/a.star\nmain()\nn = 3\nmain()\n:load DIR/sub/bad.star\nok\nnever\n"+
+		":load nosuchfile.star\n:load x.yaml\n", "DIR", dir))
+	want := "20\n30\nerror: no\n  --> sub/bad.star:2:1\n     2 | fail(\"no\")\n       | ^^^^\n1\n" +
+		"error: undefined: never\n  --> <input 7>:1:1\n     1 | never\n       | ^^^^^\n" +
+		"error: nosuchfile.star: no such file or directory\nerror: load x.yaml: not a .star file\n  hint: aifb exec -i runs recipes in YAML too\n"
+	if diff := cmp.Diff(want, strings.ReplaceAll(out.String(), dir+"/", "")); diff != "" {
+		t.Errorf("-want +got:\n%s", diff)
+	}
+}
+
+// A handle outlives the statement that made it.
+func TestHandleWaiting(t *testing.T) {
+	t.Parallel()
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	h := &handle{Handle: new(runtime.Handle), ctx: ctx}
+	for _, over := range []bool{false, true} {
+		if over {
+			cancel()
+		}
+		got, done := h.waiting()
+		if _, limited := got.Deadline(); got.Err() != nil || limited != over {
+			t.Errorf("the statement is over: %v; the context has ended: %v; is limited: %v", over, got.Err(), limited)
+		}
+		done()
+	}
+}

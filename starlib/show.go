@@ -6,7 +6,6 @@ import (
 	"slices"
 
 	"go.starlark.net/starlark"
-	"go.starlark.net/starlarkstruct"
 
 	"github.com/aifb/aifb/runtime"
 )
@@ -51,10 +50,16 @@ func showList(w io.Writer, list starlark.Indexable) error {
 	return nil
 }
 
+// A structLike is a struct, whoever made it.
+type structLike interface {
+	starlark.HasAttrs
+	Constructor() starlark.Value
+}
+
 // structRows makes a table of structs that have the same fields; else the header is nil.
 func structRows(list starlark.Indexable) (header []string, rows [][]string) {
 	for i := range list.Len() {
-		s, ok := list.Index(i).(*starlarkstruct.Struct)
+		s, ok := list.Index(i).(structLike)
 		if !ok || i > 0 && !slices.Equal(s.AttrNames(), header) {
 			return nil, nil
 		}

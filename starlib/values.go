@@ -8,6 +8,7 @@ import (
 	"math"
 	"slices"
 	"strings"
+	"time"
 
 	"go.starlark.net/starlark"
 	"go.starlark.net/starlarkstruct"
@@ -105,13 +106,25 @@ func textOrNone(s string) starlark.Value {
 
 func (h *handle) Attr(name string) (starlark.Value, error) {
 	if name == "job_id" {
-		id, err := h.JobID(h.ctx)
+		ctx, done := h.waiting()
+		defer done()
+		id, err := h.JobID(ctx)
 		return textOrNone(string(id)), err
 	}
 	if attr, ok := handleAttrs[name]; ok {
 		return attr(h, h.State()), nil
 	}
 	return h.methods[name], nil // nil is no such attribute
+}
+
+// waiting returns the context for an attribute that takes its time. At a prompt, the statement that made the handle is over
+// and so is its context; what takes long then is given up.
+func (h *handle) waiting() (ctx context.Context, done func()) {
+	if h.ctx.Err() == nil {
+		return h.ctx, func() {}
+	}
+	return context.WithTimeoutCause(context.Background(), 10*time.Second,
+		runtime.Faultf(runtime.FaultTimeout, "ask again", "%s is still being submitted", h.Name))
 }
 
 func (h *handle) AttrNames() []string {
