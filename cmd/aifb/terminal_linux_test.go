@@ -340,6 +340,36 @@ func TestREPLTab(t *testing.T) {
 	}
 }
 
+// The partitions are those of the target, asked for once.
+func TestREPLPartitions(t *testing.T) {
+	t.Parallel()
+	home := t.TempDir()
+	for name, text := range map[string]string{
+		"c.yaml": "targets:\n  here: {scheduler: slurm}\n",
+		"sinfo":  "#!/bin/sh\necho asked >>" + home + "/log\necho gpu\necho cpu-long\necho cpu-short\n",
+	} {
+		if err := os.WriteFile(home+"/"+name, []byte(text), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	cmd := atHome(home, "repl", "-t", "here", "--config", "c.yaml")
+	cmd.Env = append(cmd.Env, "PATH="+home+":"+os.Getenv("PATH"))
+	c := openConsoleOf(t, home, cmd)
+	c.expect(">>> ")
+	c.enter(`service("x", partition = "g` + "\t")
+	c.expect(`partition = "gpu"`)
+	c.enter("\x15job(\"x\", partition = \"c\t\t")
+	c.expect(`partition = "cpu-`)
+	c.expect(`cpu-long" cpu-short"`)
+	c.enter("l\t")
+	c.expect(`partition = "cpu-long"`)
+	c.enter("\x15\x04")
+	c.exit(0)
+	if log, err := os.ReadFile(home + "/log"); string(log) != "asked\n" {
+		t.Errorf("sinfo was asked %q, %v", log, err)
+	}
+}
+
 // What happens while a line is being edited is told above it, also why a job was refused.
 func TestREPLAbove(t *testing.T) {
 	t.Parallel()
