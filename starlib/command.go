@@ -161,7 +161,8 @@ func (r *REPL) save(name string, replace bool) error {
 	l, id := newLoader(name, r.run.loader.library)
 	f, errs := l.parse(id, text)
 	if len(errs) > 0 {
-		return errors.Join(runtime.Faultf(runtime.FaultUsage, "", "save: what was entered is no recipe in %s", name), joinErrors(errs))
+		err := runtime.Faultf(runtime.FaultUsage, "", "save: what was entered is no recipe in %s", name)
+		return errors.Join(err, joinErrors(errs))
 	}
 	err := writeSaved(name, text, replace)
 	if errors.Is(err, fs.ErrExist) {

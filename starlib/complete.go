@@ -293,8 +293,8 @@ func callable(v starlark.Value) bool { _, ok := v.(starlark.Callable); return ok
 func isModule(v starlark.Value) bool { return v.Type() == "module" }
 
 // keywords are those of the language.
-var keywords = []string{"and", "break", "continue", "def", "elif", "else", "for", "if", "in", "lambda", "load", "not", "or",
-	"pass", "return", "while"}
+var keywords = []string{"and", "break", "continue", "def", "elif", "else", "for", "if", "in", "lambda", "load", "not",
+	"or", "pass", "return", "while"}
 
 // params returns the names of the parameters that a call may give by name.
 func (r *REPL) params(path string) (names []string) {

@@ -64,6 +64,9 @@ func (n *names) list() []string {
 	})
 }
 
+// readable returns the names that a statement may use.
+func (n *names) readable() []string { return slices.Concat(n.list(), n.builtin.Keys(), universe()) }
+
 // reset forgets what the user has bound.
 func (n *names) reset() {
 	for _, name := range n.list() {
@@ -176,7 +179,8 @@ func bindCalls(names []string, pos syntax.Position) []syntax.Stmt {
 	}
 	call := &syntax.CallExpr{Fn: &syntax.Ident{NamePos: pos, Name: bindName}, Lparen: pos, Rparen: pos}
 	for _, name := range names {
-		call.Args = append(call.Args, &syntax.Literal{Token: syntax.STRING, TokenPos: pos, Raw: strconv.Quote(name), Value: name},
+		call.Args = append(call.Args,
+			&syntax.Literal{Token: syntax.STRING, TokenPos: pos, Raw: strconv.Quote(name), Value: name},
 			&syntax.Ident{NamePos: pos, Name: name})
 	}
 	return []syntax.Stmt{&syntax.ExprStmt{X: call}}
@@ -251,13 +255,13 @@ func (n *names) lookup(path string) (starlark.Value, error) {
 		v, ok = starlark.Universe[parts[0]]
 	}
 	if !ok {
-		known := slices.Concat(n.list(), n.builtin.Keys(), universe())
-		return nil, runtime.Faultf(runtime.FaultRecipe, runtime.DidYouMean(parts[0], known), "undefined: %s", parts[0])
+		return nil, runtime.Faultf(runtime.FaultRecipe, runtime.DidYouMean(parts[0], n.readable()), "undefined: %s", parts[0])
 	}
 	for _, name := range parts[1:] {
 		attr := attribute(v, name)
 		if attr == nil {
-			return nil, runtime.Faultf(runtime.FaultRecipe, runtime.DidYouMean(name, attributes(v)), "%s has no attribute %s", typeOf(v), name)
+			hint := runtime.DidYouMean(name, attributes(v))
+			return nil, runtime.Faultf(runtime.FaultRecipe, hint, "%s has no attribute %s", typeOf(v), name)
 		}
 		v = attr
 	}

@@ -162,7 +162,10 @@ func (r *REPL) perform(ctx context.Context, t *starlark.Thread, f *file, echo bo
 func (r *REPL) suggest(errs []*SourceError) []*SourceError {
 	for _, e := range errs {
 		name, ok := strings.CutPrefix(e.Err.Error(), "undefined: ")
-		if hint := runtime.DidYouMean(name, slices.Concat(r.names.list(), r.names.builtin.Keys(), universe())); ok && len(name) > 1 && hint != "" && runtime.HintOf(e.Err) == "" {
+		if !ok || len(name) < 2 || runtime.HintOf(e.Err) != "" {
+			continue
+		}
+		if hint := runtime.DidYouMean(name, r.names.readable()); hint != "" {
 			e.Err = &runtime.Error{Hint: hint, Err: e.Err}
 		}
 	}

@@ -19,7 +19,8 @@ import (
 
 // A lineReader reads what is entered into the REPL.
 type lineReader interface {
-	read(ctx context.Context, first bool) (string, error) // the first line of a statement or a further one; errAborted is Ctrl-C
+	// read reads the first line of a statement, or a further one. Its error is errAborted after Ctrl-C.
+	read(ctx context.Context, first bool) (string, error)
 	interactive() bool
 	close()
 }

@@ -42,8 +42,8 @@ still run at the end are cancelled, unless --keep is given.`,
 }
 
 // converse has a person, or a pipe, enter statements until there are no more, after first has run.
-func converse(ctx context.Context, c *cli.Context, std streams, p *person, repl *starlib.REPL, s *runtime.Session, caught *signals,
-	first func(context.Context) error) error {
+func converse(ctx context.Context, c *cli.Context, std streams, p *person, repl *starlib.REPL, s *runtime.Session,
+	caught *signals, first func(context.Context) error) error {
 	defer repl.Close()
 	lines, err := openLines(std, p, repl.Complete)
 	if err != nil {
@@ -87,7 +87,7 @@ func (d *dialog) runFirst(ctx context.Context, first func(context.Context) error
 // is the end only of a statement, if a person is there to enter another.
 func (d *dialog) run(ctx context.Context) error {
 	if d.lines.interactive() {
-		fmt.Fprintln(d.std.err, "help() lists the builtins, :help the commands; Tab completes, Ctrl-C stops what runs, Ctrl-D leaves")
+		fmt.Fprintln(d.std.err, "help() lists the builtins, :help the commands; Tab completes; Ctrl-C stops what runs; Ctrl-D leaves")
 		defer d.caught.idle()() // between two statements
 	}
 	for ctx.Err() == nil {
@@ -232,7 +232,9 @@ func (d *dialog) mayLeave(ctx context.Context) bool {
 		fmt.Fprintf(d.std.err, "%s %s: %s\n", j.Role, j.Job.Name, j.String())
 	}
 	for {
-		answer, err := await(ctx, func() (string, error) { return t.ask(ctx, "They still run: cancel, keep, or stay here? [C/k/s] ") })
+		answer, err := await(ctx, func() (string, error) {
+			return t.ask(ctx, "They still run: cancel, keep, or stay here? [C/k/s] ")
+		})
 		if err != nil {
 			return !errors.Is(err, errAborted)
 		}
