@@ -260,7 +260,9 @@ func TestREPLCtrlC(t *testing.T) {
 	c.enter("n\r")
 	c.expect("\n7\r\n>>> ")
 
-	c.enter("\x04\x04")
+	c.enter("\x04")
+	c.expectPrompt("[C/k/s] ")
+	c.enter("\x04")
 	c.expect("stopped j")
 	c.exit(0)
 	checkNothingLeft(t, c.home)
@@ -332,6 +334,7 @@ func TestREPLTab(t *testing.T) {
 	c.expect("s.star: 5 statements; aifb exec s.star runs it")
 	c.enter(":save s.star\r")
 	c.expect("hint: :save! s.star replaces it")
+	c.expect(">>> ")
 	c.enter("\x04")
 	c.exit(0)
 	saved := atHome(home, "exec", "s.star")
