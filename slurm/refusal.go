@@ -188,8 +188,8 @@ func partitionHint(cluster, wrong string, names []string) string {
 	return hint
 }
 
-// partitions asks for the names of the partitions. It is for a hint only: without an answer there are none.
-func (s *Scheduler) partitions(ctx context.Context) []string {
+// Partitions implements runtime.Partitioner. It is for hints and completion only.
+func (s *Scheduler) Partitions(ctx context.Context) []string {
 	replies, err := s.ask(ctx, queryLimit, "try sinfo sinfo -h -o %R\n", calls{"sinfo": 1})
 	if err != nil || replies["sinfo"].code != 0 {
 		return nil

@@ -152,7 +152,7 @@ func (s *Scheduler) Submit(ctx context.Context, jobs ...runtime.Job) ([]runtime.
 		return nil, fmt.Errorf("submit: %w", context.Cause(ctx))
 	}
 	sub := &submission{Scheduler: s, secrets: make(map[string]bool), over: make(map[string]error)}
-	sub.names = sync.OnceValue(func() []string { return s.partitions(ctx) })
+	sub.names = sync.OnceValue(func() []string { return s.Partitions(ctx) })
 	byToken := sub.add(jobs)
 	err := sub.settle(ctx)
 	subs := make([]runtime.Submission, len(jobs))

@@ -518,7 +518,7 @@ error: on_exit: the functions did not end within 1m0s; 1 more were not called
 	})
 }
 
-// At the prompt nothing is frozen by itself: parallel freezes all that its function reaches.
+// At the prompt nothing is frozen by itself: parallel freezes all that there is, because a function can come to any name.
 func TestParallelAtThePrompt(t *testing.T) {
 	t.Parallel()
 	var out bytes.Buffer
@@ -532,7 +532,7 @@ func TestParallelAtThePrompt(t *testing.T) {
 		})
 	}
 	for _, text := range []string{"seen = []\n", "def note(n):\n    seen.append(n)\n\n", "box = struct(f = [note])\n",
-		"def f(n):\n    return n + 1\n\n", "parallel(f, [1, 2])\n", "note(0)\n", "seen\n", "on_exit(lambda: print(\"left\"))\n"} {
+		"note(0)\n", "seen\n", "def f(n):\n    return n + 1\n\n", "parallel(f, [1, 2])\n", "on_exit(lambda: print(\"left\"))\n"} {
 		if err := eval(text); err != nil {
 			t.Fatalf("%s: %v", text, err)
 		}
@@ -543,7 +543,7 @@ func TestParallelAtThePrompt(t *testing.T) {
 	if err := eval("parallel(note, 3)\n"); err == nil || !strings.Contains(err.Error(), "iterable") {
 		t.Errorf("error %v", err)
 	}
-	if err := r.Leave(t.Context(), nil); err != nil || out.String() != "[2, 3]\n[0]\nleft\n" {
+	if err := r.Leave(t.Context(), nil); err != nil || out.String() != "[0]\n[2, 3]\nleft\n" {
 		t.Errorf("printed %q, %v", out.String(), err)
 	}
 }

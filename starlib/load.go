@@ -53,9 +53,9 @@ type file struct {
 	text     []byte
 	syntax   *syntax.File
 	program  *starlark.Program
-	broken   bool     // there are errors in it, or in what it loads
 	target   string   // of YAML
 	warnings []string // of YAML
+	kept     bool     // a REPL does not read it anew
 }
 
 // newLoader returns the loader for the recipe of that name, and which file that is.
@@ -117,11 +117,6 @@ func (l *loader) fileID(name string) fileID {
 
 // sibling is a file in the recipe's directory.
 func (l *loader) sibling(name string) fileID { return fileID{path: path.Join(l.below, name)} }
-
-// forget drops the files that could not be read, so that they are read again: they may be there by now.
-func (l *loader) forget() {
-	maps.DeleteFunc(l.files, func(_ fileID, f *file) bool { return f == nil || f.broken })
-}
 
 // readEntry reads the text of the recipe itself, which may be a link to anywhere.
 func (l *loader) readEntry(name string, id fileID) ([]byte, error) {
@@ -279,7 +274,6 @@ func (l *loader) parse(id fileID, text []byte) (*file, []*SourceError) {
 	f := &file{name: l.name(id), text: text}
 	l.files[id] = f
 	if err := f.parse(l.library); err != nil {
-		f.broken = true
 		return nil, l.compileErrors(f, err)
 	}
 	l.open = append(l.open, id)
@@ -296,7 +290,6 @@ func (l *loader) parse(id fileID, text []byte) (*file, []*SourceError) {
 		}
 	}
 	slices.SortStableFunc(errs, compareErrors)
-	f.broken = len(errs) > 0
 	return f, errs
 }
 

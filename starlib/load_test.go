@@ -128,9 +128,8 @@ func TestLoadWithoutProject(t *testing.T) {
 func TestLoadAgain(t *testing.T) {
 	t.Parallel()
 	dir := write(t, map[string]string{"a.star": "x = undefnd\n"})
-	run := newRun(nil, Env{}, nil)
-	run.loader, _ = newLoader(filepath.Join(dir, "repl"), library)
-	r := &REPL{run: run, globals: predeclared()}
+	l, _ := newLoader(filepath.Join(dir, "repl"), library)
+	r := newREPL(newRun(new(runtime.Session), Env{}, l))
 	eval := func(text string) error {
 		return r.Eval(t.Context(), func() ([]byte, error) { return []byte(text), nil })
 	}

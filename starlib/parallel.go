@@ -46,8 +46,12 @@ func (c *call) share(fn starlark.Value, items []starlark.Value) error {
 	for _, item := range items {
 		item.Freeze()
 	}
-	if c.prompt && !c.loading {
+	if c.globals != nil && !c.loading {
 		reach := make(reach)
+		for _, global := range c.globals { // any function looks them up there
+			global.Freeze()
+			reach.freeze(global)
+		}
 		reach.freeze(fn)
 		for _, item := range items {
 			reach.freeze(item)

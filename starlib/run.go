@@ -24,8 +24,8 @@ type run struct {
 	modules     map[*file]starlark.StringDict // the files that were loaded and run
 	origins     *origins
 	exits       *exits
-	fake        Fake // of a test
-	prompt      bool // it is a REPL, whose globals are never frozen
+	fake        Fake                // of a test
+	globals     starlark.StringDict // of a REPL, where they are not frozen after a statement; nil: it is none
 }
 
 func newRun(session *runtime.Session, env Env, l *loader) *run {
@@ -103,7 +103,6 @@ func (r *run) load(t *starlark.Thread, module string) (starlark.StringDict, erro
 	pos := t.CallFrame(0).Pos
 	f, errs := r.loader.load(r.loader.fileID(pos.Filename()), module)
 	if len(errs) > 0 {
-		r.loader.forget()
 		return nil, joinErrors(errs)
 	}
 	if globals, ok := r.modules[f]; ok {

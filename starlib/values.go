@@ -8,6 +8,7 @@ import (
 	"math"
 	"slices"
 	"strings"
+	"time"
 
 	"go.starlark.net/starlark"
 	"go.starlark.net/starlarkstruct"
@@ -72,7 +73,9 @@ var handleAttrs = []handleAttr{
 	}},
 	{Attr{"state", "str", `"submitted", "pending", "running"; at the end its outcome, such as "completed" or "failed"`}, handleState},
 	{Attr{"job_id", "str", "what the scheduler calls it; waits until it is submitted"}, func(h *handle, _ runtime.JobState) (starlark.Value, error) {
-		id, err := h.JobID(h.ctx)
+		ctx, done := h.waiting()
+		defer done()
+		id, err := h.JobID(ctx)
 		return textOrNone(string(id)), err
 	}},
 	{Attr{"host", "str", "the first node, once it runs"}, func(_ *handle, j runtime.JobState) (starlark.Value, error) {
@@ -138,6 +141,16 @@ func (h *handle) Attr(name string) (starlark.Value, error) {
 		return m, nil
 	}
 	return nil, noAttribute(h.Type(), ".", name, h.AttrNames())
+}
+
+// waiting returns the context for an attribute that takes its time. At a prompt, the statement that made the handle is over
+// and so is its context; what takes long then is given up.
+func (h *handle) waiting() (ctx context.Context, done func()) {
+	if h.ctx.Err() == nil {
+		return h.ctx, func() {}
+	}
+	return context.WithTimeoutCause(context.Background(), 10*time.Second,
+		runtime.Faultf(runtime.FaultTimeout, "ask again", "%s is still being submitted", h.Name))
 }
 
 func (h *handle) AttrNames() []string {

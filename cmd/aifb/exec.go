@@ -35,9 +35,12 @@ are brought to this machine.`,
 			targetFlag(), storeFlag(), configFlag(), paramsFlag(),
 			boolFlag("keep", "leave jobs and their files on the target when the recipe ends"),
 			&cli.DurationFlag{Name: "timeout", Usage: "end the run after `DURATION`, such as 90m", DefaultText: "none"},
+			boolFlag("detach", "run in the background, also after you log out; print the id of the run"),
+			boolFlag("interactive", "stay at the prompt of aifb repl afterwards, with what the recipe defined and started", "i"),
 			boolFlag("json", "print the outcome and the measurements as JSON; what the recipe prints goes to stderr"),
 			boolFlag("verbose", "say more on stderr", "v"),
 			&cli.BoolFlag{Name: recipeHelpFlag, Hidden: true},
+			&cli.StringFlag{Name: asRunFlag, Hidden: true},
 		},
 		Action: func(c *cli.Context) error { return execRecipe(c, std) },
 	}
@@ -58,6 +61,12 @@ func execRecipe(c *cli.Context, std streams) error {
 	if timeout < 0 || timeout == 0 && c.IsSet("timeout") {
 		return runtime.Faultf(runtime.FaultUsage, "", "--timeout %v is no time to run in", timeout)
 	}
+	if c.Bool("interactive") && (c.Bool("json") || name == "-") {
+		return runtime.Faultf(runtime.FaultUsage, "", "--interactive needs stdin and stdout for the prompt")
+	}
+	if err := checkDetach(c, name); err != nil {
+		return err
+	}
 	if name == "-" {
 		name = stdin
 	}
@@ -76,17 +85,39 @@ func execRecipe(c *cli.Context, std streams) error {
 	if err != nil {
 		return err
 	}
+	if c.Bool("detach") && !c.IsSet(asRunFlag) {
+		return detach(c, std, cfg)
+	}
 	start.Target = targetName(c, cfg, recipe.Target())
 	start.Dir, _ = os.Getwd() // without one, names of files had better be absolute
-	return withSession(c, std, cfg, start, "", func(ctx context.Context, s *runtime.Session, _ *signals) error {
-		if timeout > 0 {
-			var cancel context.CancelFunc
-			ctx, cancel = context.WithTimeoutCause(ctx, timeout,
-				runtime.Faultf(runtime.FaultTimeout, "", "the run did not end within --timeout %v", timeout))
-			defer cancel()
+	return withSession(c, std, cfg, start, "", func(ctx context.Context, s *runtime.Session, caught *signals) error {
+		env := recipeEnv(c, std, s)
+		if c.IsSet(asRunFlag) {
+			if err := announce(ctx, s.Target.Conn); err != nil {
+				return err
+			}
 		}
-		return recipe.Exec(ctx, s, recipeEnv(c, std, s), start.Args)
+		if !c.Bool("interactive") {
+			ctx, cancel := withTimeout(ctx, timeout)
+			defer cancel()
+			return recipe.Exec(ctx, s, env, start.Args)
+		}
+		repl := recipe.REPL(s, env)
+		return converse(ctx, c, std, cfg.person, repl, s, caught, func(ctx context.Context) error {
+			ctx, cancel := withTimeout(ctx, timeout)
+			defer cancel()
+			return repl.Run(ctx, recipe, start.Args)
+		})
 	})
+}
+
+// withTimeout bounds a recipe by --timeout; 0 does not.
+func withTimeout(ctx context.Context, timeout time.Duration) (context.Context, context.CancelFunc) {
+	if timeout == 0 {
+		return ctx, func() {}
+	}
+	return context.WithTimeoutCause(ctx, timeout,
+		runtime.Faultf(runtime.FaultTimeout, "", "the run did not end within --timeout %v", timeout))
 }
 
 // recipeEnv is what a recipe has of this process. With --json, stdout is for the outcome.
@@ -115,7 +146,7 @@ func withSession(c *cli.Context, std streams, cfg *config, start runtime.RunStar
 	start.Version = version()
 	p := newProgress(std.err, c.Bool("verbose"))
 	s := &runtime.Session{
-		Run: cmp.Or(run, runtime.NewRunID(time.Now(), rand.Reader)), Start: start, Target: target, Store: store, Files: storage.Files(url),
+		Run: cmp.Or(run, c.String(asRunFlag), runtime.NewRunID(time.Now(), rand.Reader)), Start: start, Target: target, Store: store, Files: storage.Files(url),
 		Binary: binary, Notify: p.record, Warn: p.warn, Tell: func(text string) { p.say("%s", text) },
 	}
 	caught, stop := catchSignals(std.err, "left without waiting; this stops what may still run: aifb stop "+s.Run)

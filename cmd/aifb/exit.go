@@ -56,6 +56,9 @@ func classify(err error) (code int, kind string) {
 	if err == nil {
 		return 0, "ok"
 	}
+	if e := (*shownError)(nil); errors.As(err, &e) {
+		return classify(e.first)
+	}
 	if e := (*interrupted)(nil); errors.As(err, &e) {
 		return 128 + int(e.signal), "interrupted"
 	}

@@ -26,13 +26,14 @@ type output struct {
 	err    error
 	unread func()        // told that nobody reads any more; may be nil
 	held   *bytes.Buffer // what is to be written later; nil: nothing is held back
+	redraw func()        // draws the line again that is being edited below what is written; nil: there is none
 }
 
 func (o *output) Write(p []byte) (int, error) {
 	if o.keep(p) {
 		return len(p), nil
 	}
-	n, err := o.w.Write(p)
+	n, err := o.write(p)
 	if err == nil {
 		return n, nil
 	}
@@ -53,6 +54,31 @@ func (o *output) unused() bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	return !o.used
+}
+
+// write writes above the line that is being edited, if there is one.
+func (o *output) write(p []byte) (int, error) {
+	o.mu.Lock()
+	redraw := o.redraw
+	o.mu.Unlock()
+	if redraw == nil {
+		return o.w.Write(p)
+	}
+	const eraseLine = "\r\x1b[K"
+	n, err := o.w.Write(append([]byte(eraseLine), p...))
+	redraw()
+	return max(n-len(eraseLine), 0), err
+}
+
+// edited has a line redrawn that is being edited on the same terminal, until that is done.
+func (o *output) edited(redraw func()) (done func()) {
+	set := func(f func()) {
+		o.mu.Lock()
+		defer o.mu.Unlock()
+		o.redraw = f
+	}
+	set(redraw)
+	return func() { set(nil) }
 }
 
 // hold keeps back what is written, until release.

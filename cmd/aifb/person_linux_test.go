@@ -4,8 +4,10 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"testing"
+	"time"
 )
 
 // atHome is `aifb` with arguments, in a home directory of its own.
@@ -81,4 +83,34 @@ wait_done(job("never", command = "sleep 300"))
 	if err := watch.cmd.Wait(); err != nil {
 		t.Errorf("after the end of the run: %v", err)
 	}
+}
+
+// A run in the background goes on when its terminal is lost.
+func TestDetach(t *testing.T) {
+	t.Parallel()
+	home := t.TempDir()
+	writeRecipe(t, home, `wait_done(job("j", command = "sleep 300"))`)
+	c := openConsoleOf(t, home, atHome(home, "exec", "--detach", "x.star"))
+	c.expect("has begun, in the background")
+	c.exit(0)
+	c.pty.Close() // which sends SIGHUP to all that has this terminal
+	status := func() string {
+		out, err := atHome(home, "status").CombinedOutput()
+		if err != nil {
+			t.Fatalf("%v\n%s", err, out)
+		}
+		return string(out)
+	}
+	for late := time.Now().Add(patience); !strings.Contains(status(), "j    job   "); time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(late) {
+			t.Fatalf("no job is there: %s", status())
+		}
+	}
+	if got := status(); !strings.Contains(got, "under way for ") {
+		t.Errorf("the run is not under way: %s", got)
+	}
+	if out, err := atHome(home, "stop", "last").CombinedOutput(); err != nil || !strings.Contains(string(out), "is to end it") {
+		t.Errorf("stop: %v\n%s", err, out)
+	}
+	checkNothingLeft(t, home)
 }

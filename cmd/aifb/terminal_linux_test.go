@@ -211,10 +211,16 @@ func TestREPLEditing(t *testing.T) {
 
 	c = openConsole(t, home)
 	c.expect(">>> ")
-	c.enter("\x1b[A\x1b[A\x1b[A\x1b[A") // up, to the first line of before
+	c.enter("\x1b[A\x1b[A\x1b[A") // up, to the first statement of before
 	c.expect("1 + 2")
 	c.enter(" + 4\r")
 	c.expect("\n7\r\n>>> ")
+	c.enter("\x1b[A\x1b[A\x1b[A") // a statement of several lines comes as one
+	c.expect("def twice(x):⏎    return 2 * x")
+	c.enter(" + 1\r")
+	c.expect(">>> ")
+	c.enter("twice(4)\r")
+	c.expect("\n9\r\n>>> ")
 	c.enter("\x04")
 	c.exit(0)
 }
@@ -243,10 +249,185 @@ func TestREPLCtrlC(t *testing.T) {
 	c.enter("j\r")
 	c.expect("\njob j: running")
 	c.expect(">>> ")
+
+	// A loop that calls nothing is stopped as well.
+	c.enter("n = 7\r")
+	c.enter("while True: pass\r\r")
+	c.expect("while True: pass\r\n... \r\n")
+	c.enter("\x03")
+	c.expect("error: interrupted")
+	c.expectPrompt(">>> ")
+	c.enter("n\r")
+	c.expect("\n7\r\n>>> ")
+
+	c.enter("\x04")
+	c.expectPrompt("[C/k/s] ")
 	c.enter("\x04")
 	c.expect("stopped j")
 	c.exit(0)
 	checkNothingLeft(t, c.home)
+}
+
+// Who leaves while jobs run is asked what is to become of them.
+func TestREPLLeave(t *testing.T) {
+	t.Parallel()
+	const question = "They still run: cancel, keep, or stay here? [C/k/s] "
+	c := openConsole(t, t.TempDir())
+	c.expect(">>> ")
+	c.enter(startJob + "\r")
+	c.expect("up and running\r\n")
+	c.expectPrompt(">>> ")
+	for _, leave := range []string{"\x04", ":quit\r", "exit(12)\r"} {
+		for _, stay := range []string{"s\r", "what?\rstay\r", "\x03"} {
+			c.enter(leave)
+			c.expect("\njob j: running on 127.0.0.1\r\n")
+			c.expectPrompt(question)
+			c.enter(stay)
+			c.expectPrompt(">>> ")
+		}
+	}
+	c.enter("exit(12)\r")
+	c.expectPrompt(question)
+	c.enter("keep\r")
+	c.expect("kept: jobs and files stay on local")
+	c.exit(12)
+	stop := atHome(c.home, "stop", "last")
+	if out, err := stop.CombinedOutput(); err != nil || !strings.Contains(string(out), "stopped j") {
+		t.Errorf("stop: %v\n%s", err, out)
+	}
+}
+
+func TestREPLTab(t *testing.T) {
+	t.Parallel()
+	home := t.TempDir()
+	cmd := repl(home)
+	cmd.Dir = home
+	c := openConsoleOf(t, home, cmd)
+	c.expect(">>> ")
+	c.enter("service(\"x\", par\t")
+	c.expect("partition=")
+	c.enter("\x15measurem\t).co\t)\r") // Ctrl-U erases
+	c.expect("measurements().co")
+	c.expect("error: ")
+	c.enter("tab = measurements()\r")
+	c.expect(">>> ")
+	c.enter("tab.co\t)\r")
+	c.expect("\n0\r\n>>> ")
+	c.enter("metric.\t\t")
+	c.expect("csv(")
+	c.expect("json(")
+	c.expect("regex(")
+	c.enter("\x15load(\"@aifb//quick\t, \"ma\t)\r")
+	c.expect(`load("@aifb//quickstart.star", "main")`)
+	c.expect(">>> ")
+	c.enter("main(conc\t")
+	c.expect("main(concurrency=")
+	c.enter("\x15def f(x):\r\treturn x\r\r") // at the beginning of a line it indents
+	c.expect("...     return x")
+	c.expect(">>> ")
+
+	c.enter("warn?\r")
+	c.expect("Says something on stderr.")
+	c.enter("f(3)\r")
+	c.expect("\n3\r\n>>> ")
+	c.enter(":save s.star\r")
+	c.expect("s.star: 5 statements; aifb exec s.star runs it")
+	c.enter(":save s.star\r")
+	c.expect("hint: :save! s.star replaces it")
+	c.expect(">>> ")
+	c.enter("\x04")
+	c.exit(0)
+	saved := atHome(home, "exec", "s.star")
+	if out, err := saved.CombinedOutput(); err != nil {
+		t.Errorf("the saved recipe: %v\n%s", err, out)
+	}
+}
+
+// The partitions are those of the target, asked for once.
+func TestREPLPartitions(t *testing.T) {
+	t.Parallel()
+	home := t.TempDir()
+	for name, text := range map[string]string{
+		"c.yaml": "targets:\n  here: {scheduler: slurm}\n",
+		"sinfo":  "#!/bin/sh\necho asked >>" + home + "/log\necho gpu\necho cpu-long\necho cpu-short\n",
+	} {
+		if err := os.WriteFile(home+"/"+name, []byte(text), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	cmd := atHome(home, "repl", "-t", "here", "--config", "c.yaml")
+	cmd.Env = append(cmd.Env, "PATH="+home+":"+os.Getenv("PATH"))
+	c := openConsoleOf(t, home, cmd)
+	c.expect(">>> ")
+	c.enter(`service("x", partition = "g` + "\t")
+	c.expect(`partition = "gpu"`)
+	c.enter("\x15job(\"x\", partition = \"c\t\t")
+	c.expect(`partition = "cpu-`)
+	c.expect(`cpu-long" cpu-short"`)
+	c.enter("l\t")
+	c.expect(`partition = "cpu-long"`)
+	c.enter("\x15\x04")
+	c.exit(0)
+	if log, err := os.ReadFile(home + "/log"); string(log) != "asked\n" {
+		t.Errorf("sinfo was asked %q, %v", log, err)
+	}
+}
+
+// What happens while a line is being edited is told above it, also why a job was refused.
+func TestREPLAbove(t *testing.T) {
+	t.Parallel()
+	c := openConsole(t, t.TempDir())
+	c.expect(">>> ")
+	c.enter("job(\"j\", command = \"sleep 1; exit 3\")\r")
+	c.expect("job j: ")
+	c.expect(">>> ")
+	c.enter("1 + 20")
+	c.expect("1 + 20")
+	c.expect("j: failed with exit code 3 on 127.0.0.1 after ")
+	c.expect(">>> 1 + 20")
+	c.enter("0\r")
+	c.expect("\n201\r\n>>> ")
+	c.enter("job(\"bad\", image = \"/no/such.sif\", command = \"x\")\r")
+	c.expect("no readable file /no/such.sif on local")
+	c.expect("--> <input 3>:1:1")
+	c.expect("hint: ")
+	c.expect(">>> ")
+	c.enter("\x04")
+	c.exit(0)
+}
+
+// exec -i stays at the prompt with what the recipe left, also after it failed.
+func TestExecInteractive(t *testing.T) {
+	t.Parallel()
+	home := t.TempDir()
+	writeRecipe(t, home, `
+j = job("j", command = "sleep 300")
+def main(n = 1):
+    wait_running(j)
+    print(n, "is n")
+    while n > 1:
+        pass
+    fail("no")
+`)
+	c := openConsoleOf(t, home, atHome(home, "exec", "-i", "x.star", "n=2"))
+	c.expect("2 is n")
+	c.enter("\x03")
+	c.expect("error: interrupted")
+	c.expectPrompt(">>> ")
+	c.enter("j\r")
+	c.expect("job j: running")
+	c.expect(">>> ")
+	c.enter("main()\r")
+	c.expect("1 is n")
+	c.expect("--> x.star:8:5 in main")
+	c.expect(">>> ")
+	c.enter("\x04")
+	c.expectPrompt("[C/k/s] ")
+	c.enter("\r")
+	c.expect("stopped j")
+	c.expect("error: it failed, as shown above")
+	c.exit(130)
+	checkNothingLeft(t, home)
 }
 
 // TestREPLSignals ends the program while it waits for a line.
