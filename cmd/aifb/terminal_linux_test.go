@@ -144,9 +144,21 @@ func (c *console) expect(want string) {
 func (c *console) expectPrompt(prompt string) {
 	c.t.Helper()
 	c.expect(prompt)
-	for late := time.Now().Add(patience); c.mode().Lflag&unix.ISIG != 0; time.Sleep(time.Millisecond) {
+	c.expectMode(0)
+}
+
+// expectRunning waits until a text is shown and the editor has left the terminal, and Ctrl-C is a signal.
+func (c *console) expectRunning(shown string) {
+	c.t.Helper()
+	c.expect(shown)
+	c.expectMode(unix.ISIG)
+}
+
+func (c *console) expectMode(signals uint32) {
+	c.t.Helper()
+	for late := time.Now().Add(patience); c.mode().Lflag&unix.ISIG != signals; time.Sleep(time.Millisecond) {
 		if time.Now().After(late) {
-			c.t.Fatalf("the editor does not take the terminal: %+v", c.mode())
+			c.t.Fatalf("the terminal does not change hands: %+v", c.mode())
 		}
 	}
 }
@@ -253,7 +265,7 @@ func TestREPLCtrlC(t *testing.T) {
 	// A loop that calls nothing is stopped as well.
 	c.enter("n = 7\r")
 	c.enter("while True: pass\r\r")
-	c.expect("while True: pass\r\n... \r\n")
+	c.expectRunning("while True: pass\r\n... \r\n")
 	c.enter("\x03")
 	c.expect("error: interrupted")
 	c.expectPrompt(">>> ")
@@ -304,7 +316,7 @@ func TestREPLTab(t *testing.T) {
 	cmd.Dir = home
 	c := openConsoleOf(t, home, cmd)
 	c.expect(">>> ")
-	c.enter("service(\"x\", par\t")
+	c.enter("service(\"x\", part\t")
 	c.expect("partition=")
 	c.enter("\x15measurem\t).co\t)\r") // Ctrl-U erases
 	c.expect("measurements().co")
@@ -389,7 +401,7 @@ func TestREPLAbove(t *testing.T) {
 	c.expect("\n201\r\n>>> ")
 	c.enter("job(\"bad\", image = \"/no/such.sif\", command = \"x\")\r")
 	c.expect("no readable file /no/such.sif on local")
-	c.expect("--> <input 3>:1:1")
+	c.expect("--> <input 3>:1:20")
 	c.expect("hint: ")
 	c.expect(">>> ")
 	c.enter("\x04")
