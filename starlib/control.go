@@ -92,6 +92,9 @@ func errorValue(err error) starlark.Value {
 			code = starlark.MakeInt(e.Status.Code)
 		}
 	}
+	if e := (*runtime.CommandFailed)(nil); errors.As(err, &e) {
+		code = starlark.MakeInt(e.Code)
+	}
 	return newStruct(starlark.StringDict{
 		"kind": starlark.String(runtime.FaultOf(err)), "message": starlark.String(Message(err)),
 		"hint": textOrNone(Hint(err)), "job": job, "exit_code": code,
