@@ -77,6 +77,35 @@ func BenchmarkFigureCall(b *testing.B) {
 	compare(b, calls, call(ours), call(plain), func(over time.Duration) { b.ReportMetric(float64(over), "ns-over/call") })
 }
 
+// BenchmarkFigureCancel: how long a recipe goes on after Ctrl-C, in a loop that calls nothing, and in a builtin that waits.
+func BenchmarkFigureCancel(b *testing.B) {
+	for _, test := range []struct{ name, body string }{{"loop", "while True:\n        pass"}, {"builtin", "block()"}} {
+		b.Run(test.name, func(b *testing.B) {
+			var took []time.Duration
+			for b.Loop() {
+				for range 11 {
+					took = append(took, cancelled(b, "def main():\n    begun()\n    "+test.body+"\n"))
+				}
+			}
+			slices.Sort(took)
+			b.ReportMetric(0, "ns/op")
+			b.ReportMetric(float64(took[len(took)/2])/1e6, "ms")
+		})
+	}
+}
+
+// cancelled runs a recipe, cancels it soon after it has begun, and returns how long it went on then.
+func cancelled(b *testing.B, text string) time.Duration {
+	ctx, cancel := context.WithCancel(b.Context())
+	tr := newTrial(b, text)
+	var since time.Time
+	tr.begun = func() { time.AfterFunc(5*time.Millisecond, func() { since = time.Now(); cancel() }) }
+	if _, _, err := tr.exec(ctx); err == nil {
+		b.Fatal("it ended by itself")
+	}
+	return time.Since(since)
+}
+
 // compare reports by how much the median of f is above that of its peer, for each of n parts.
 func compare(b *testing.B, n int, f, peer func(), report func(over time.Duration)) {
 	var ours, theirs []time.Duration

@@ -186,6 +186,8 @@ func handleMethods() []*Builtin {
 				arg("labels", "that the measurement must have", func(a *metricArgs) any { return &a.labels }).rest("**"),
 			},
 			func(c *call, a *metricArgs) (starlark.Value, error) { return oneMetric(c.recv.(*handle), a) }),
+		define(Builtin{Name: "metrics", Returns: "dict", Doc: "The last value of each metric that the job measured so far, by its name."},
+			struct{}{}, nil, func(c *call, _ *struct{}) (starlark.Value, error) { return lastValues(c.recv.(*handle)), nil }),
 	}
 }
 
@@ -214,6 +216,14 @@ func oneMetric(h *handle, a *metricArgs) (starlark.Value, error) {
 		hint = fmt.Sprintf("say which: metric(%q, %s)", a.name, strings.Join(differ, ", "))
 	}
 	return nil, runtime.Faultf(runtime.FaultRun, hint, "%s measured %s %d times", h.Name, a.name, len(recs))
+}
+
+func lastValues(h *handle) *starlark.Dict {
+	values := new(starlark.Dict)
+	for _, r := range h.Measurements(runtime.Where{}) {
+		values.SetKey(starlark.String(r.Metric), starlark.Float(r.Value)) // strings can be hashed
+	}
+	return values
 }
 
 func labelText(labels map[string][]string) string {
