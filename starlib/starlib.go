@@ -2,6 +2,20 @@
 //
 // [Read] reads a recipe and all that it loads, and finds what can be found without running it. [Recipe.Exec] runs it
 // on a session. [FormatError] shows what went wrong, with the lines of the recipe.
+//
+// The files, by what their names begin with:
+//
+//	bind, builtins   the table of builtins: how arguments are bound, and a row for each
+//	types, values    the table of types, and the values themselves
+//	starlib, load    a recipe, and the files that it loads
+//	params           the parameters of main, and where their values are from
+//	run              a recipe that runs: threads, and the keys by which its deeds are known again
+//	errors           where in a recipe an error is, and what can be done about it
+//	yaml             recipes in YAML, as the same statements, and as Starlark
+//	check            what is wrong with a recipe, found without running it
+//	doc, stubs       the reference, and what editors are told
+//	repl             the prompt: names, completion, commands
+//	tests            tests of recipes: fake and assert
 package starlib
 
 import (
