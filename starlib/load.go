@@ -152,17 +152,14 @@ func (l *loader) hint(name string) string {
 	}
 	hint := runtime.DidYouMean(name, names)
 	if hint == "" && strings.HasPrefix(name, libraryPrefix) {
-		hint = l.rootHint(fileID{library: true})
+		hint = "the library has\n" + strings.TrimSuffix(LibraryIndex(l.library), "\n")
 	}
 	return hint
 }
 
 func (l *loader) libraryNames() (names []string) {
-	found, _ := fs.Glob(l.library, "*.star") // the pattern is good
-	for _, n := range found {
-		if !isTestFile(n) {
-			names = append(names, libraryPrefix+n)
-		}
+	for _, f := range LibraryFiles(l.library) {
+		names = append(names, f.Name)
 	}
 	return names
 }

@@ -68,6 +68,12 @@ func simulate(t *testing.T, name string, library fs.FS, body string, given ...st
 		c := sim.New(sim.Config{})
 		c.Behave("*", sim.Behaviour{Body: body, Stdout: "Ready to accept connections\ndatabase system is ready to accept connections\n"})
 		c.Behave("*redis_stress*", sim.Behaviour{Stdout: "\"test\",\"rps\"\n\"SET\",\"123.4\"\n"})
+		c.Behave("*postgres_stress*", sim.Behaviour{Stdout: "inserts\nlatency average = 3.025 ms\ntps = 661.2 (without initial connection time)\n" +
+			"selects\nlatency average = 0.195 ms\ntps = 10239.5 (without initial connection time)\n"})
+		c.Behave("*minio_stress*", sim.Behaviour{Stdout: "Report: PUT. Concurrency: 1. Ran: 28s\n * Average: 24.49 MiB/s, 24.49 obj/s\n" +
+			" * Reqs: Avg: 5.3ms, 50%: 4.6ms, 90%: 7.9ms, 99%: 15.7ms, Fastest: 1.9ms, Slowest: 34.2ms, StdDev: 2.9ms\n" +
+			"Report: GET. Concurrency: 1. Ran: 28s\n * Average: 80.61 MiB/s, 80.61 obj/s\n" +
+			" * Reqs: Avg: 1.4ms, 50%: 1.2ms, 90%: 2.1ms, 99%: 7.7ms, Fastest: 0.4ms, Slowest: 27.6ms, StdDev: 1.4ms\n"})
 		c.Behave("*pgbench*", sim.Behaviour{Stdout: "latency average = 1.234 ms\ntps = 810.3 (without initial connection time)\n"})
 		if err := c.Conn().Put(t.Context(), "/home/user/images/load.sif", 0o644, strings.NewReader("")); err != nil {
 			t.Fatal(err)

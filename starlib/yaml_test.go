@@ -248,7 +248,7 @@ func TestYAMLErrors(t *testing.T) {
 		"type":              {"service:\n  type: triton\n", []string{"2:9: there is no type triton in the library (those of a service are chroma, minio, nginx, ollama, postgres, qdrant, redis, vllm)"}},
 		"type with command": {"service:\n  type: triton\n  command: x\n", []string{"2:9: there is no type triton in the library (those of a service are chroma, minio, nginx, ollama, postgres, qdrant, redis, vllm)"}},
 		"misspelt type":     {"service:\n  type: rediss\n", []string{"2:9: there is no type rediss in the library (did you mean redis? those of a service are chroma, minio, nginx, ollama, postgres, qdrant, redis, vllm)"}},
-		"client's type":     {head + "client: {type: minio_stress}\n", []string{"2:16: there is no type minio_stress in the library (did you mean redis_stress? those of a client are chroma_healthcheck, nginx_healthcheck, ollama_smoke, ollama_stress, pgbench, postgres_smoke, redis_stress, vllm_smoke, vllm_stress)"}},
+		"client's type":     {head + "client: {type: mysql_stress}\n", []string{"2:16: there is no type mysql_stress in the library (did you mean minio_stress? those of a client are chroma_healthcheck, chroma_stress, minio_stress, nginx_healthcheck, ollama_smoke, ollama_stress, pgbench, postgres_smoke, postgres_stress, qdrant_stress, redis_stress, vllm_smoke, vllm_stress)"}},
 		"type of the other": {"service: {type: redis_stress}\nclient: {type: redis}\n", []string{
 			"1:17: redis_stress is no type of a service", "2:16: redis is no type of a client"}},
 		"no service to measure": {"client:\n  type: redis_stress\n  image: redis\n", []string{"1:1: redis_stress measures a service, and there is none"}},

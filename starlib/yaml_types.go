@@ -1,6 +1,7 @@
 package starlib
 
 import (
+	"fmt"
 	"io/fs"
 	"path"
 	"slices"
@@ -8,6 +9,42 @@ import (
 
 	"go.starlark.net/syntax"
 )
+
+// A LibraryFile is a file of the library.
+type LibraryFile struct {
+	Name string `json:"name"` // by which it is loaded and run: "@aifb//redis.star"
+	Doc  string `json:"doc"`  // what it is for, in a line
+}
+
+// LibraryFiles returns the files of the library, by name, but for its tests.
+func LibraryFiles(library fs.FS) (files []LibraryFile) {
+	names, _ := fs.Glob(library, "*.star") // the pattern is good
+	for _, name := range names {
+		if isTestFile(name) {
+			continue
+		}
+		file := LibraryFile{Name: libraryPrefix + name}
+		text, _ := fs.ReadFile(library, name) // whoever loads it is told
+		if f, err := dialect().Parse(file.Name, text, 0); err == nil {
+			file.Doc = summary(docstring(f.Stmts))
+		}
+		files = append(files, file)
+	}
+	return files
+}
+
+// LibraryIndex is a line for each file of the library.
+func LibraryIndex(library fs.FS) string {
+	files, width := LibraryFiles(library), 0
+	for _, f := range files {
+		width = max(width, len(f.Name))
+	}
+	var b strings.Builder
+	for _, f := range files {
+		fmt.Fprintf(&b, "  %-*s  %s\n", width, f.Name, f.Doc)
+	}
+	return b.String()
+}
 
 // A libraryEntry is a function of the library that YAML calls by the type of a service or client. In NAME.star it is
 // called NAME, or begins with NAME_. That of a client takes the service as its first parameter.

@@ -20,12 +20,15 @@ func docCommand(std streams) *cli.Command {
 		Usage:     "show what the builtins of recipes do, or a recipe",
 		ArgsUsage: "[NAME | RECIPE]",
 		Description: `NAME is a builtin (service), a module (ready), a type (Table) or a method (Table.mean); RECIPE a file, or one of those that
-come with aifb, such as @aifb//redis.star. Without an argument, all builtins and types are listed.`,
+come with aifb, such as @aifb//redis.star; @aifb// lists those. Without an argument, all builtins and types are listed.`,
 		Flags: []cli.Flag{&cli.StringFlag{Name: "format", Value: "text", Usage: "text, markdown or json"}},
 		Action: atMost(1, func(c *cli.Context) error {
 			name, format := c.Args().First(), c.String("format")
 			if format != "text" && format != "markdown" && format != "json" {
 				return runtime.Faultf(runtime.FaultUsage, "text, markdown or json", "there is no format %q", format)
+			}
+			if name == "@aifb//" {
+				return libraryDoc(std.out, format)
 			}
 			if isRecipe(name) {
 				return recipeDoc(std.out, name, format)
@@ -90,7 +93,7 @@ func languageDoc(w io.Writer, name, format string) error {
 	if err := ref.WriteIndex(w); err != nil {
 		return err
 	}
-	_, err := fmt.Fprintln(w, "\naifb doc NAME says more of each.")
+	_, err := fmt.Fprintln(w, "\naifb doc NAME says more of each. aifb doc @aifb// lists the recipes that come with aifb.")
 	return err
 }
 
@@ -132,6 +135,29 @@ type recipeDocument struct {
 	Doc       string             `json:"doc"`
 	Params    []starlib.Param    `json:"params,omitempty"`
 	Functions []*starlib.Builtin `json:"functions,omitempty"`
+}
+
+// libraryDocument is the form of doc @aifb// --format json.
+type libraryDocument struct {
+	Version int                   `json:"version"`
+	Recipes []starlib.LibraryFile `json:"recipes"`
+}
+
+// libraryDoc lists the recipes that come with aifb.
+func libraryDoc(w io.Writer, format string) error {
+	switch format {
+	case "json":
+		return writeJSON(w, libraryDocument{1, starlib.LibraryFiles(recipes.FS)})
+	case "markdown":
+		for _, f := range starlib.LibraryFiles(recipes.FS) {
+			if _, err := fmt.Fprintf(w, "- `%s`: %s\n", f.Name, f.Doc); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	_, err := fmt.Fprint(w, starlib.LibraryIndex(recipes.FS), "\naifb doc NAME says more of each.\n")
+	return err
 }
 
 func recipeDoc(w io.Writer, name, format string) error {
