@@ -4,6 +4,7 @@ import (
 	"context"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -17,12 +18,12 @@ import (
 // tallied is a scheduler that tells what it counted.
 type tallied struct {
 	*counted
-	skipped int
+	skipped atomic.Int64
 }
 
 func (c *tallied) Tallies() map[string]runtime.Tally {
-	t := runtime.Tally{Calls: int(c.queries.Load()), Skipped: c.skipped}
-	if c.skipped > 0 {
+	t := runtime.Tally{Calls: int(c.queries.Load()), Skipped: int(c.skipped.Load())}
+	if t.Skipped > 0 {
 		t.First = "what\x1b is this"
 	}
 	return map[string]runtime.Tally{"squeue": t, "sbatch": {Calls: int(c.submits.Load())}}
@@ -40,8 +41,9 @@ func TestTally(t *testing.T) {
 		s.Target.Scheduler = counts
 		hs := clients(t, s, 2, nil)
 		time.Sleep(10 * time.Minute)
-		counts.skipped = 3
+		counts.skipped.Store(3)
 		time.Sleep(20 * time.Minute)
+		synctest.Wait()
 		if want := "squeue of sim printed a line that is not understood, and was skipped: "; len(warned) != 1 || !strings.HasPrefix(warned[0], want) ||
 			strings.Contains(warned[0], "\x1b") {
 			t.Errorf("warned %q", warned)
