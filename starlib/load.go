@@ -158,8 +158,8 @@ func (l *loader) hint(name string) string {
 }
 
 func (l *loader) libraryNames() (names []string) {
-	for _, f := range LibraryFiles(l.library) {
-		names = append(names, f.Name)
+	for _, n := range libraryFiles(l.library) {
+		names = append(names, libraryPrefix+n)
 	}
 	return names
 }

@@ -16,13 +16,9 @@ type LibraryFile struct {
 	Doc  string `json:"doc"`  // what it is for, in a line
 }
 
-// LibraryFiles returns the files of the library, by name, but for its tests.
+// LibraryFiles returns the files of the library, by name.
 func LibraryFiles(library fs.FS) (files []LibraryFile) {
-	names, _ := fs.Glob(library, "*.star") // the pattern is good
-	for _, name := range names {
-		if isTestFile(name) {
-			continue
-		}
+	for _, name := range libraryFiles(library) {
 		file := LibraryFile{Name: libraryPrefix + name}
 		text, _ := fs.ReadFile(library, name) // whoever loads it is told
 		if f, err := dialect().Parse(file.Name, text, 0); err == nil {
@@ -31,6 +27,12 @@ func LibraryFiles(library fs.FS) (files []LibraryFile) {
 		files = append(files, file)
 	}
 	return files
+}
+
+// libraryFiles returns the names of the files in the library, but for its tests.
+func libraryFiles(library fs.FS) []string {
+	names, _ := fs.Glob(library, "*.star") // the pattern is good
+	return slices.DeleteFunc(names, isTestFile)
 }
 
 // LibraryIndex is a line for each file of the library.
@@ -57,8 +59,7 @@ type libraryEntry struct {
 
 // libraryEntries returns the entries of the library, by name. A file with errors has none: whoever loads it is told.
 func libraryEntries(library fs.FS) (entries []libraryEntry) {
-	names, _ := fs.Glob(library, "*.star") // the pattern is good
-	for _, file := range names {
+	for _, file := range libraryFiles(library) {
 		text, err := fs.ReadFile(library, file)
 		if err != nil {
 			continue
