@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 )
@@ -18,6 +19,30 @@ type Deed struct {
 	Hash string `json:"hash,omitempty"` // of all that it was given
 
 	Result json.RawMessage `json:"result,omitempty"` // what it returned, if that is for the record to say
+	Late   *late           `json:"late,omitempty"`   // it was not done in time, and the recipe may have gone on from there
+}
+
+// A late is the error of a deed that was not done in time. Other errors are not stored: they are found again by what the
+// run knows of its jobs, or the deed is done again.
+type late struct {
+	Text string `json:"text"`
+	Hint string `json:"hint,omitempty"`
+}
+
+func (l *late) error() error {
+	if l == nil {
+		return nil
+	}
+	return Faultf(FaultTimeout, l.Hint, "%s", l.Text)
+}
+
+// lateness stores that a deed failed, if it was for the lack of time, and returns its error.
+func (s *Session) lateness(ctx context.Context, d Deed, err error) error {
+	if d.Key == "" || FaultOf(err) != FaultTimeout || ctx.Err() != nil {
+		return err
+	}
+	d.Late = &late{s.Redact(err.Error()), HintOf(err)}
+	return errors.Join(err, s.append(ctx, event(KindDeed, "", d)))
 }
 
 // describe completes a deed with what it was given.
@@ -46,10 +71,13 @@ func (s *RunState) remember(d Deed) {
 	s.deeds[d.Key] = d
 }
 
-// done reports whether the deed was done before this process resumed the run. If the recipe now does something else
-// there, that is an error: what follows would not be the same run.
+// done reports whether the deed was done before this process resumed the run. If it was not done in time, or if the recipe
+// now does something else there, that is an error: what followed would not be the same run.
 func (s *Session) done(d Deed) (bool, error) {
-	_, done, err := s.recall(d)
+	before, done, err := s.recall(d)
+	if err == nil {
+		err = before.Late.error()
+	}
 	return done, err
 }
 
@@ -74,11 +102,14 @@ func (s *Session) recall(d Deed) (before Deed, done bool, err error) {
 }
 
 // perform does a deed and stores what it returned, unless it was done before the run was resumed: then it returns what it
-// returned then. A deed that failed is not stored, and is done again.
+// returned then. A deed that failed is not stored, and is done again, unless it was not done in time.
 func perform[T any](ctx context.Context, s *Session, d Deed, do func() (T, error)) (result T, err error) {
 	before, done, err := s.recall(d)
 	if err != nil {
 		return result, err
+	}
+	if done && before.Late != nil {
+		return result, before.Late.error()
 	}
 	if done {
 		if err := json.Unmarshal(before.Result, &result); err != nil {
@@ -87,7 +118,7 @@ func perform[T any](ctx context.Context, s *Session, d Deed, do func() (T, error
 		return result, nil
 	}
 	if result, err = do(); err != nil || d.Key == "" {
-		return result, err
+		return result, s.lateness(ctx, d, err)
 	}
 	if d.Result, err = json.Marshal(result); err != nil {
 		return result, err

@@ -522,6 +522,17 @@ func sweep(ctx context.Context, s *runtime.Session) (string, error) {
 			return "", err
 		}
 		hs = append(hs, h)
+		if i == 0 { // it may have ended by the time that the run is resumed, and what the recipe did then stands
+			went := "late"
+			if err := s.WaitDone(ctx, runtime.Wait{Timeout: time.Second, Deed: deed()}, h); err == nil {
+				went = "in time"
+			} else if runtime.FaultOf(err) != runtime.FaultTimeout {
+				return "", err
+			}
+			if err := s.Record(ctx, deed(), runtime.Measurement{Metric: went}); err != nil {
+				return "", err
+			}
+		}
 		if i < 2 {
 			err = s.WaitDone(ctx, runtime.Wait{Deed: deed()}, h)
 		}
@@ -540,6 +551,9 @@ func sweep(ctx context.Context, s *runtime.Session) (string, error) {
 	}
 	var b strings.Builder
 	for _, r := range s.Measurements(runtime.Where{}) {
+		if r.Metric == "in time" {
+			r.Metric = "late"
+		}
 		fmt.Fprintln(&b, r.Source, r.Metric, r.Value, r.Labels)
 	}
 	return b.String(), nil

@@ -40,7 +40,7 @@ func (s *Session) once(ctx context.Context, w Wait, builtin string, hs []*Handle
 		return err
 	}
 	if err := wait(); err != nil || d.Key == "" {
-		return err
+		return s.lateness(ctx, d, err)
 	}
 	return s.append(ctx, event(KindDeed, "", d))
 }
