@@ -151,6 +151,9 @@ func (l *loader) hint(name string) string {
 		return "did you mean " + name + ".star?"
 	}
 	hint := runtime.DidYouMean(name, names)
+	if s := runtime.Suggest(path.Base(name), libraryFiles(l.library)); hint == "" && s != "" {
+		hint = "did you mean " + libraryPrefix + s + "?"
+	}
 	if hint == "" && strings.HasPrefix(name, libraryPrefix) {
 		hint = "the library has\n" + strings.TrimSuffix(LibraryIndex(l.library), "\n")
 	}
