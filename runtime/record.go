@@ -118,13 +118,18 @@ func (s *Session) await(ctx context.Context, done func(*RunState) (bool, error))
 	})
 }
 
+// look asks whether what is waited for is there. If not, changed is closed when the state has changed.
+func (s *Session) look(done func(*RunState) (bool, error)) (ok bool, changed <-chan struct{}, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	ok, err = done(&s.state)
+	return ok, s.changed, err
+}
+
 // awaitAnyway is await for those who work until the run is closed, also if the store fails.
 func (s *Session) awaitAnyway(ctx context.Context, done func(*RunState) (bool, error)) error {
 	for {
-		s.mu.Lock()
-		ok, err := done(&s.state)
-		changed := s.changed
-		s.mu.Unlock()
+		ok, changed, err := s.look(done)
 		if ok || err != nil {
 			return err
 		}

@@ -58,7 +58,7 @@ type Session struct {
 	toSubmit []string          // the names of jobs that the submitter has not yet seen
 	freed    bool              // a job has ended since the submitter last looked
 	closing  bool              // nothing is submitted any more
-	broken   error             // what the store failed with: the run is over, and is ended from what is known
+	broken   error             // what the store failed with, or a panic: the run is over, and is ended from what is known
 	unsaved  []Record          // what has happened since
 	lists    budget            // of the questions that the recipe asks the scheduler
 

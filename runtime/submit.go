@@ -40,7 +40,7 @@ func (s *Session) enqueue(names ...string) {
 	if s.submitNow == nil {
 		ctx, cancel := context.WithCancel(context.Background())
 		s.submitNow, s.stopSubmitting = make(chan struct{}, 1), cancel
-		s.submitting.Go(func() { (&submitter{Session: s, pause: minPause}).run(ctx) })
+		s.submitting.Go(s.guarded("the submitter", func() { (&submitter{Session: s, pause: minPause}).run(ctx) }))
 	}
 	s.mu.Unlock()
 	notify(s.submitNow)

@@ -46,9 +46,9 @@ func (s *Session) watch() {
 		ctx, cancel := context.WithCancel(context.Background())
 		s.stop = cancel
 		w := s.newWatcher()
-		s.watching.Go(func() { w.run(ctx) })
-		s.watching.Go(func() { (&collector{Session: s, tries: make(map[string]int)}).run(ctx) })
-		s.watching.Go(func() { s.explainWaits(ctx) })
+		s.watching.Go(s.guarded("the watcher", func() { w.run(ctx) }))
+		s.watching.Go(s.guarded("the collector", func() { (&collector{Session: s, tries: make(map[string]int)}).run(ctx) }))
+		s.watching.Go(s.guarded("the explainer", func() { s.explainWaits(ctx) }))
 	}
 	s.mu.Unlock()
 	s.nudge()
@@ -68,7 +68,7 @@ func (w *watcher) run(ctx context.Context) {
 	for {
 		if !following && (w.Target.Watch || w.leased()) {
 			following = true
-			w.watching.Go(func() { w.follow(ctx) })
+			w.watching.Go(w.guarded("the follower", func() { w.follow(ctx) }))
 		}
 		expired, stop := After(w.Clock, w.next.Sub(w.now()))
 		if !w.busy() {

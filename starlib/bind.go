@@ -92,7 +92,7 @@ func define[S any](b Builtin, fresh S, args []argument[S], run func(*call, *S) (
 func (b *Builtin) value() *starlark.Builtin {
 	return starlark.NewBuiltin(b.Name, func(t *starlark.Thread, fn *starlark.Builtin, args starlark.Tuple,
 		kwargs []starlark.Tuple) (v starlark.Value, err error) {
-		defer Rescue(b.Name, &err)
+		defer runtime.Rescue(b.Name, &err)
 		c := &call{task: taskOf(t), thread: t, recv: fn.Receiver()}
 		if err := context.Cause(c.ctx); err != nil {
 			return nil, err

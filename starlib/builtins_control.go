@@ -66,7 +66,7 @@ func attempt(c *call, a *attemptArgs) (starlark.Value, error) {
 	if err == nil {
 		return newStruct(starlark.StringDict{"ok": starlark.True, "value": v, "error": starlark.None}), nil
 	}
-	if context.Cause(c.ctx) != nil || errors.As(err, new(*Exit)) || errors.As(err, new(*Internal)) {
+	if context.Cause(c.ctx) != nil || errors.As(err, new(*Exit)) || errors.As(err, new(*runtime.Internal)) {
 		return nil, err
 	}
 	return newStruct(starlark.StringDict{"ok": starlark.False, "value": starlark.None, "error": errorValue(c.place(err, nil))}), nil
@@ -175,7 +175,7 @@ func (r *run) leave(ctx context.Context, limit time.Duration) (errs []error) {
 }
 
 func (r *run) callHook(ctx context.Context, h exitHook) (err error) {
-	defer Rescue("on_exit", &err)
+	defer runtime.Rescue("on_exit", &err)
 	thread, done := r.thread(ctx, h.key+".", false)
 	defer done()
 	taskOf(thread).outer = h.stack

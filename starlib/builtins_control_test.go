@@ -323,7 +323,7 @@ def main():
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
 				out, got, err := newTrial(t, test.recipe).exec(t.Context())
-				if internal := (*Internal)(nil); errors.As(err, &internal) {
+				if internal := (*runtime.Internal)(nil); errors.As(err, &internal) {
 					if !strings.Contains(got, "this is a fault of aifb; please report it with:\ngoroutine ") {
 						t.Errorf("no text to report: %s", got)
 					}

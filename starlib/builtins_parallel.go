@@ -172,7 +172,7 @@ func (g *fanOut) fail(i int, err error) {
 }
 
 func (g *fanOut) item(i int) (v starlark.Value, err error) {
-	defer Rescue(fmt.Sprintf("parallel, item %d", i), &err)
+	defer runtime.Rescue(fmt.Sprintf("parallel, item %d", i), &err)
 	thread, done := g.run.thread(g.ctx, fmt.Sprintf("%s[%d].", g.key, i), g.loading)
 	defer done()
 	taskOf(thread).outer = g.from

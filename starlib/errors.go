@@ -242,7 +242,7 @@ func formatError(b *strings.Builder, err error, style Style) {
 	for i, f := range frames {
 		f.write(b, i == 0, style)
 	}
-	if e := (*Internal)(nil); errors.As(err, &e) {
+	if e := (*runtime.Internal)(nil); errors.As(err, &e) {
 		fmt.Fprintf(b, "  this is a fault of aifb; please report it with:\n%s\n", e.Stack)
 	}
 	for _, hint := range hints(err) {

@@ -137,7 +137,7 @@ func (f *file) isComment(line []byte) bool {
 // perform runs the statements of a file, one after the other, as far as they succeed. If echo it prints the values of
 // expressions.
 func (r *REPL) perform(ctx context.Context, t *starlark.Thread, f *file, echo bool) (err error) {
-	defer Rescue("the REPL", &err)
+	defer runtime.Rescue("the REPL", &err)
 	f.syntax.Options = dialect()
 	f.syntax.Options.LoadBindsGlobally = true
 	later, err := r.names.declare(f.syntax)
@@ -280,7 +280,7 @@ func (r *REPL) Run(ctx context.Context, recipe *Recipe, given []string) error {
 
 // exec runs the statements and main.
 func (r *REPL) exec(ctx context.Context, recipe *Recipe, given []string) (err error) {
-	defer Rescue("the recipe", &err)
+	defer runtime.Rescue("the recipe", &err)
 	t, done := r.run.thread(ctx, "", false)
 	defer done()
 	if err := r.perform(ctx, t, recipe.file, false); err != nil || recipe.main == nil {

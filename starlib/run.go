@@ -2,9 +2,7 @@ package starlib
 
 import (
 	"context"
-	"fmt"
 	"io"
-	"runtime/debug"
 	"slices"
 	"sync"
 	"time"
@@ -118,20 +116,4 @@ func (r *run) load(t *starlark.Thread, module string) (starlark.StringDict, erro
 	globals.Freeze()
 	r.modules[f] = globals
 	return globals, nil
-}
-
-// An Internal error is a panic: a fault of this program.
-type Internal struct {
-	In    string // the builtin, or else what was being done
-	Value any    // of the panic
-	Stack []byte
-}
-
-func (e *Internal) Error() string { return fmt.Sprintf("internal error in %s: %v", e.In, e.Value) }
-
-// Rescue turns a panic of the function that defers it into that function's error.
-func Rescue(in string, err *error) {
-	if p := recover(); p != nil {
-		*err = &Internal{In: in, Value: p, Stack: debug.Stack()}
-	}
 }

@@ -132,7 +132,7 @@ func (r *run) finish(ctx context.Context, err error) error {
 
 // exec runs the statements and main.
 func (r *Recipe) exec(ctx context.Context, run *run, given []string) (err error) {
-	defer Rescue("the recipe", &err)
+	defer runtime.Rescue("the recipe", &err)
 	thread, done := run.thread(ctx, "", false)
 	defer done()
 	globals, err := r.file.program.Init(thread, run.predeclared)

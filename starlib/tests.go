@@ -67,7 +67,7 @@ func (t *Tests) Run(ctx context.Context, session *runtime.Session, env Env, fake
 
 // call runs the file, which must not act, and the test.
 func (t *Tests) call(ctx context.Context, run *run, name string) (err error) {
-	defer Rescue("the test", &err)
+	defer runtime.Rescue("the test", &err)
 	loading, done := run.thread(ctx, t.recipe.file.name, true)
 	globals, err := t.recipe.file.program.Init(loading, run.predeclared)
 	done()

@@ -163,7 +163,7 @@ func withSession(c *cli.Context, std streams, cfg *config, start runtime.RunStar
 	defer done()
 	defer context.AfterFunc(ctx, func() { p.say("%v: stopping the run; Ctrl-C leaves at once", context.Cause(ctx)) })()
 	err = func() (err error) {
-		defer starlib.Rescue("aifb", &err) // its jobs are cancelled all the same
+		defer runtime.Rescue("aifb", &err) // its jobs are cancelled all the same
 		return f(ctx, s, caught)
 	}()
 	if cause := context.Cause(ctx); cause != nil && !errors.Is(err, cause) {

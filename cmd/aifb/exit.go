@@ -65,7 +65,7 @@ func classify(err error) (code int, kind string) {
 	if e := (*starlib.Exit)(nil); errors.As(err, &e) {
 		return e.Code, "exit"
 	}
-	if e := (*starlib.Internal)(nil); errors.As(err, &e) {
+	if e := (*runtime.Internal)(nil); errors.As(err, &e) {
 		return 70, "internal"
 	}
 	fault := runtime.FaultOf(err)
@@ -122,7 +122,7 @@ func reportError(std streams, err error, asJSON bool) {
 		writeJSON(std.out, failed{Version: 1, Exit: exitCode(err), Errors: describeErrors(err)})
 	}
 	starlib.FormatError(std.err, err, style)
-	if e := (*starlib.Internal)(nil); errors.As(err, &e) {
+	if e := (*runtime.Internal)(nil); errors.As(err, &e) {
 		fmt.Fprintf(std.err, "  aifb %s on %s/%s, %s\n", version(), goruntime.GOOS, goruntime.GOARCH, goruntime.Version())
 	}
 }

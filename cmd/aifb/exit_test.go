@@ -33,7 +33,7 @@ func TestClassify(t *testing.T) {
 		{fault(runtime.FaultInfra), 6, "infrastructure"},
 		{fault(runtime.FaultTimeout), 7, "timeout"},
 		{&starlib.Exit{Code: 11}, 11, "exit"},
-		{&starlib.SourceError{Err: &starlib.Internal{In: "x"}}, 70, "internal"},
+		{&starlib.SourceError{Err: &runtime.Internal{In: "x"}}, 70, "internal"},
 		{&interrupted{syscall.SIGINT}, 130, "interrupted"},
 		{&interrupted{syscall.SIGTERM}, 143, "interrupted"},
 		{&commandError{err: fault(runtime.FaultInfra)}, 6, "infrastructure"},

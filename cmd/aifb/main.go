@@ -13,7 +13,6 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/aifb/aifb/runtime"
-	"github.com/aifb/aifb/starlib"
 )
 
 func main() {
@@ -44,7 +43,7 @@ func run(ctx context.Context, args []string, std streams) int {
 }
 
 func runApp(ctx context.Context, args []string, std streams) (err error) {
-	defer starlib.Rescue("aifb", &err)
+	defer runtime.Rescue("aifb", &err)
 	app := newApp(std)
 	return app.RunContext(ctx, flagsFirst(app, args))
 }
