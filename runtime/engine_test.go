@@ -370,12 +370,20 @@ func TestManyJobs(t *testing.T) {
 	if n, err := strconv.Atoi(os.Getenv("TEST_JOBS")); err == nil {
 		jobs = n
 	}
-	small, _ := manyJobs(t, jobs/10)
-	large, memory := manyJobs(t, jobs)
+	var small, large time.Duration
+	var memory uint64
+	ratio := 0.0
+	for range 3 { // the machine may be busy with other things in one of the two, but hardly in the same one thrice
+		small, _ = manyJobs(t, jobs/10)
+		large, memory = manyJobs(t, jobs)
+		if ratio = float64(large) / float64(small); ratio <= 30 {
+			break
+		}
+	}
 	if limit := uint64(jobs) * (150 << 20) / 10_000; memory > limit {
 		t.Errorf("%d jobs take %d KiB, want at most %d", jobs, memory>>10, limit>>10)
 	}
-	if ratio := float64(large) / float64(small); ratio > 30 {
+	if ratio > 30 {
 		t.Errorf("ten times the jobs took %.0f times the processor time: %v, %v", ratio, small, large)
 	}
 	t.Logf("%d jobs: %v of processor time, %d MiB", jobs, large, memory>>20)
