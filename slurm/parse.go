@@ -314,12 +314,12 @@ func numberOf(id string) (number string, ok bool) {
 	switch {
 	case isID(id):
 		return id, true
-	case isPart && isNumber(job) && isNumber(part):
+	case isPart && isJob(job) && isNumber(part):
 		if part == "0" {
 			return job, true
 		}
 		return "", true
-	case isArray && isNumber(array) && parseTasks(tasks) != nil:
+	case isArray && isJob(array) && parseTasks(tasks) != nil:
 		return "", true
 	}
 	return "", false
@@ -328,8 +328,11 @@ func numberOf(id string) (number string, ok bool) {
 // isID reports whether s is the number of a job, or of a task of a job array: 100 or 100_7.
 func isID(s string) bool {
 	job, task, isTask := strings.Cut(s, "_")
-	return isNumber(job) && (!isTask || isNumber(task))
+	return isJob(job) && (!isTask || isNumber(task) && len(task) < 10)
 }
+
+// isJob reports whether s is the number of a job. There is no job 0.
+func isJob(s string) bool { return isNumber(s) && s[0] != '0' && len(s) <= 10 }
 
 func isNumber(s string) bool {
 	for _, c := range s {
