@@ -285,7 +285,7 @@ func FuzzCheck(f *testing.F) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		lines := strings.Count(text, "\n") + 1
+		lines := strings.Count(text, "\n") + strings.Count(text, "\r") + 1 // either ends a line
 		for _, finding := range found {
 			if p := finding.Place(); p.Pos.Line < 1 || int(p.Pos.Line) > lines || p.Pos.Col < 1 || p.Width < 1 {
 				t.Errorf("%v at %v, %d wide, of %d lines", finding.Err, p.Pos, p.Width, lines)
