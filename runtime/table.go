@@ -77,6 +77,14 @@ func FormatValue(v float64) string {
 	return strconv.FormatFloat(v, 'g', 4, 64)
 }
 
+// Plural says how many there are of what, such as "1 job" and "2 jobs".
+func Plural(n int, what string) string {
+	if n != 1 {
+		what += "s"
+	}
+	return fmt.Sprintf("%d %s", n, what)
+}
+
 // WriteTable writes rows in aligned columns, numbers to the right. Control characters are replaced: what a job printed
 // shall not drive the user's terminal.
 func WriteTable(w io.Writer, header []string, rows [][]string) error {

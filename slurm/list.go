@@ -92,6 +92,16 @@ func selection(l runtime.Listing, column string) string {
 	return "" // sacct has no others than the user's
 }
 
+// tidy cleans the cells of a record. What was printed before the record, and is in front of its first cell, is skipped.
+func tidy(cells []string, skipped *skips) {
+	first := lastLine(cells[0])
+	skipped.add(strings.TrimSuffix(cells[0], first))
+	cells[0] = first
+	for i := range cells {
+		cells[i] = clean(cells[i])
+	}
+}
+
 // parseListedJobs reads records of listQueue. One that it does not understand it skips.
 func parseListedJobs(out, end string) (rows [][]string, skipped skips) {
 	for record := range strings.SplitSeq(out, end) {
@@ -100,12 +110,7 @@ func parseListedJobs(out, end string) (rows [][]string, skipped skips) {
 			skipped.add(record)
 			continue
 		}
-		id := lastLine(f[0])
-		skipped.add(strings.TrimSuffix(f[0], id))
-		f[0] = id
-		for i := range f {
-			f[i] = clean(f[i])
-		}
+		tidy(f, &skipped)
 		if !isListedID(f[0]) {
 			skipped.add(record)
 			continue
@@ -128,9 +133,7 @@ func parseListedAccounts(out string) (rows [][]string, skipped skips) {
 			skipped.add(line)
 			continue
 		}
-		for i := range f {
-			f[i] = clean(f[i])
-		}
+		tidy(f, &skipped)
 		if !isListedID(f[0]) {
 			skipped.add(line)
 			continue
@@ -162,12 +165,7 @@ func parseListedNodes(out, end string) (rows [][]string, skipped skips) {
 			skipped.add(record)
 			continue
 		}
-		partition := lastLine(f[0])
-		skipped.add(strings.TrimSuffix(f[0], partition))
-		f[0] = partition
-		for i := range f {
-			f[i] = clean(f[i])
-		}
+		tidy(f, &skipped)
 		if f[0] == "" {
 			skipped.add(record)
 			continue
@@ -183,7 +181,7 @@ func parseListedNodes(out, end string) (rows [][]string, skipped skips) {
 func isListedID(s string) bool {
 	first, rest, _ := strings.Cut(s, "_")
 	first, _, _ = strings.Cut(first, "+")
-	return isNumber(first) && !strings.ContainsFunc(rest, unicode.IsSpace)
+	return isJob(first) && !strings.ContainsFunc(rest, unicode.IsSpace)
 }
 
 // known returns what a command says of something, or "" if it says that it does not know.

@@ -229,7 +229,7 @@ func (bd *binding) positional(args starlark.Tuple) {
 		}
 	}
 	if n < len(args) {
-		bd.errorf(place{index: n, value: true}, "", "takes %s, not %d", plural(n, "positional argument"), len(args))
+		bd.errorf(place{index: n, value: true}, "", "takes %s, not %d", runtime.Plural(n, "positional argument"), len(args))
 	}
 }
 
@@ -274,11 +274,4 @@ func (b *Builtin) names() (names []string) {
 		}
 	}
 	return names
-}
-
-func plural(n int, what string) string {
-	if n != 1 {
-		what += "s"
-	}
-	return fmt.Sprintf("%d %s", n, what)
 }

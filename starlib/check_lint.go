@@ -134,7 +134,7 @@ func checkFormats(a *analysis, r *reporter) {
 			}
 			r.at(e.X, hint, "%s", message)
 		} else if got, known := a.operands(e.Y); known && !byName && got != wants {
-			r.at(e.Y, "", "the format wants %s, not %d", plural(wants, "value"), got)
+			r.at(e.Y, "", "the format wants %s, not %d", runtime.Plural(wants, "value"), got)
 		}
 	}
 }

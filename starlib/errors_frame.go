@@ -339,7 +339,7 @@ func (f Frame) write(b *strings.Builder, excerpt bool, style Style) {
 			style.paint("1;31", strings.Repeat("^", min(f.Width, maxExcerpt/2))))
 	}
 	if f.Skipped > 0 {
-		fmt.Fprintf(b, "  ... %s\n", plural(f.Skipped, "more call"))
+		fmt.Fprintf(b, "  ... %s\n", runtime.Plural(f.Skipped, "more call"))
 	}
 }
 

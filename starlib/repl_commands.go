@@ -174,7 +174,7 @@ func (r *REPL) save(name string, replace bool) error {
 	if f.findMain() != nil {
 		r.run.warn(name + " has a main, which aifb exec calls after all other statements")
 	}
-	_, err = fmt.Fprintf(r.run.env.Stdout, "%s: %s; aifb exec %s runs it\n", name, plural(len(r.saved), "statement"), name)
+	_, err = fmt.Fprintf(r.run.env.Stdout, "%s: %s; aifb exec %s runs it\n", name, runtime.Plural(len(r.saved), "statement"), name)
 	return err
 }
 

@@ -49,7 +49,20 @@ type Recipe struct {
 // library; a name that ends in .yaml or .yml is a recipe in YAML. The error of a file that does not exist has
 // FaultUsage; all other errors have FaultRecipe and are all that is wrong, in as many *SourceErrors.
 func Read(name string, library fs.FS) (*Recipe, error) {
+	r, err := readEntry(name, library, false)
+	if err != nil {
+		return nil, err
+	}
+	if r.main = r.file.findMain(); r.main != nil {
+		r.params = mainParams(r.main)
+	}
+	return r, nil
+}
+
+// readEntry reads a file, which may be one of tests, and what it loads.
+func readEntry(name string, library fs.FS, tests bool) (*Recipe, error) {
 	l, id := newLoader(name, library)
+	l.tests = tests
 	text, err := l.readEntry(name, id)
 	if err != nil {
 		return nil, err
@@ -58,11 +71,7 @@ func Read(name string, library fs.FS) (*Recipe, error) {
 	if len(errs) > 0 {
 		return nil, joinErrors(errs)
 	}
-	r := &Recipe{loader: l, file: f}
-	if r.main = f.findMain(); r.main != nil {
-		r.params = mainParams(r.main)
-	}
-	return r, nil
+	return &Recipe{loader: l, file: f}, nil
 }
 
 // Doc is the docstring of the recipe, or else that of its main without the parameters.

@@ -30,24 +30,19 @@ func ReadTests(name string, library fs.FS) (*Tests, error) {
 	if !isTestFile(name) {
 		return nil, runtime.Faultf(runtime.FaultUsage, "", "%s: the name of a file of tests ends in %s", name, testSuffix)
 	}
-	l, id := newLoader(name, library)
-	l.tests = true
-	text, err := l.readEntry(name, id)
+	r, err := readEntry(name, library, true)
 	if err != nil {
 		return nil, err
 	}
-	f, errs := l.parse(id, text)
-	if len(errs) > 0 {
-		return nil, joinErrors(errs)
-	}
-	t := &Tests{recipe: &Recipe{loader: l, file: f}}
-	for _, stmt := range f.syntax.Stmts {
+	t := &Tests{recipe: r}
+	var errs []*SourceError
+	for _, stmt := range r.file.syntax.Stmts {
 		def, ok := stmt.(*syntax.DefStmt)
 		if !ok || !strings.HasPrefix(def.Name.Name, "test_") || slices.Contains(t.Names, def.Name.Name) {
 			continue
 		}
 		if len(def.Params) > 0 {
-			errs = append(errs, l.place(def.Name.NamePos, "", errors.New("a test has no parameters")))
+			errs = append(errs, r.loader.place(def.Name.NamePos, "", errors.New("a test has no parameters")))
 		}
 		t.Names = append(t.Names, def.Name.Name)
 	}

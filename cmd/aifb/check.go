@@ -81,19 +81,12 @@ func verdict(w io.Writer, files int, found []*starlib.Finding, strict bool) erro
 		}
 	}
 	summary := fmt.Sprintf("%s and %s in %s",
-		count(len(found)-warnings, "error"), count(warnings, "warning"), count(files, "recipe"))
+		runtime.Plural(len(found)-warnings, "error"), runtime.Plural(warnings, "warning"), runtime.Plural(files, "recipe"))
 	if len(found) > warnings || strict && warnings > 0 {
 		return runtime.Faultf(runtime.FaultRecipe, "", "there are %s", summary)
 	}
 	fmt.Fprintln(w, summary)
 	return nil
-}
-
-func count(n int, what string) string {
-	if n != 1 {
-		what += "s"
-	}
-	return fmt.Sprintf("%d %s", n, what)
 }
 
 // recipeFiles replaces directories by the recipes below them, but for those that are hidden.

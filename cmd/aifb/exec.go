@@ -14,7 +14,6 @@ import (
 
 	"github.com/urfave/cli/v2"
 
-	"github.com/aifb/aifb/recipes"
 	"github.com/aifb/aifb/runtime"
 	"github.com/aifb/aifb/starlib"
 	"github.com/aifb/aifb/storage"
@@ -67,18 +66,8 @@ func execRecipe(c *cli.Context, std streams) error {
 	if err := checkDetach(c, name); err != nil {
 		return err
 	}
-	if name == "-" {
-		name = stdin
-	}
-	recipe, err := starlib.Read(name, recipes.FS)
-	if err != nil {
-		return err
-	}
-	if c.Bool(recipeHelpFlag) {
-		return recipeHelp(std.out, name, recipe)
-	}
-	start := runtime.RunStart{Recipe: name, SHA256: recipe.SHA256()}
-	if err := setParams(c, recipe, &start); err != nil {
+	recipe, start, err := readRecipe(c, std, name)
+	if recipe == nil {
 		return err
 	}
 	cfg, err := readConfig(c)

@@ -8,12 +8,32 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/aifb/aifb/recipes"
 	"github.com/aifb/aifb/runtime"
 	"github.com/aifb/aifb/starlib"
 )
 
 func paramsFlag() cli.Flag {
 	return &cli.StringFlag{Name: "params", Usage: "a `FILE` in YAML or JSON with values of the recipe's parameters", TakesFile: true}
+}
+
+// readRecipe reads the recipe of that name, and what the command line says of its parameters. The recipe is nil with an
+// error, and if only its help was asked for, which is then shown.
+func readRecipe(c *cli.Context, std streams, name string) (recipe *starlib.Recipe, start runtime.RunStart, err error) {
+	if name == "-" {
+		name = stdin
+	}
+	if recipe, err = starlib.Read(name, recipes.FS); err != nil {
+		return nil, start, err
+	}
+	if c.Bool(recipeHelpFlag) {
+		return nil, start, recipeHelp(std.out, name, recipe)
+	}
+	start = runtime.RunStart{Recipe: name, SHA256: recipe.SHA256()}
+	if err := setParams(c, recipe, &start); err != nil {
+		return nil, start, err
+	}
+	return recipe, start, nil
 }
 
 // setParams resolves the parameters of a recipe, which the arguments behind the first, the environment and --params give,

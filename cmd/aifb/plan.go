@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -15,7 +16,6 @@ import (
 
 	"github.com/urfave/cli/v2"
 
-	"github.com/aifb/aifb/recipes"
 	"github.com/aifb/aifb/runtime"
 	"github.com/aifb/aifb/runtime/local"
 	"github.com/aifb/aifb/runtime/sim"
@@ -51,20 +51,12 @@ func planRecipe(c *cli.Context, std streams) error {
 		return cli.ShowSubcommandHelp(c)
 	case name == "":
 		return runtime.Faultf(runtime.FaultUsage, helpHint(c), "there is no recipe to plan")
-	case name == "-":
-		name = stdin
 	}
-	recipe, err := starlib.Read(name, recipes.FS)
-	if err != nil {
+	recipe, start, err := readRecipe(c, std, name)
+	if recipe == nil {
 		return err
 	}
-	if c.Bool(recipeHelpFlag) {
-		return recipeHelp(std.out, name, recipe)
-	}
-	start := runtime.RunStart{Recipe: name, SHA256: recipe.SHA256(), Version: version()}
-	if err := setParams(c, recipe, &start); err != nil {
-		return err
-	}
+	start.Version = version()
 	cfg, err := readConfig(c)
 	if err != nil {
 		return err
@@ -101,17 +93,9 @@ func planRecipe(c *cli.Context, std streams) error {
 	}
 	doc := p.document(err)
 	if c.Bool("json") {
-		return first(err, writeJSON(std.out, doc))
+		return cmp.Or(err, writeJSON(std.out, doc))
 	}
-	return first(err, doc.print(std.out, c.Bool("scripts")))
-}
-
-// first returns the first error of two.
-func first(a, b error) error {
-	if a != nil {
-		return a
-	}
-	return b
+	return cmp.Or(err, doc.print(std.out, c.Bool("scripts")))
 }
 
 // A plan is a rehearsal of a recipe, of which everything is noted.
@@ -404,7 +388,7 @@ func (d *planDocument) print(w io.Writer, scripts bool) error {
 	}
 	fmt.Fprintf(&b, "\nexit code %d after %v of simulated time\n", d.Exit, seconds(d.Seconds))
 	fmt.Fprintf(&b, "made up, because only the target knows: ids, nodes, ports and times of %s, and %s\n",
-		plural(d.Jobs, "job"), plural(d.Measurements, "measurement"))
+		runtime.Plural(d.Jobs, "job"), runtime.Plural(d.Measurements, "measurement"))
 	for _, note := range append([]string{"RUN stands for the id of the run"}, d.Notes...) {
 		b.WriteString(note + "\n")
 	}

@@ -174,7 +174,7 @@ func (t *tester) file(ctx context.Context, name string) error {
 	case count == 0:
 		t.say("ok    %s  no tests to run\n", name)
 	default:
-		t.say("ok    %s  %s  %.2fs\n", name, plural(count, "test"), took)
+		t.say("ok    %s  %s  %.2fs\n", name, runtime.Plural(count, "test"), took)
 	}
 	return nil
 }
@@ -232,9 +232,9 @@ func (t *tester) err() error {
 	}
 	switch {
 	case t.invalid > 0:
-		return runtime.Faultf(runtime.FaultRecipe, "", "%s of tests cannot be read", plural(t.invalid, "file"))
+		return runtime.Faultf(runtime.FaultRecipe, "", "%s of tests cannot be read", runtime.Plural(t.invalid, "file"))
 	case failed > 0:
-		return runtime.Faultf(runtime.FaultRun, "", "%d of %s failed", failed, plural(len(t.results), "test"))
+		return runtime.Faultf(runtime.FaultRun, "", "%d of %s failed", failed, runtime.Plural(len(t.results), "test"))
 	}
 	return nil
 }
@@ -356,11 +356,4 @@ func (f *fakeCluster) create(name string, write func(io.Writer) error) error {
 	}
 	f.exported[name] = text.String()
 	return nil
-}
-
-func plural(n int, what string) string {
-	if n != 1 {
-		what += "s"
-	}
-	return fmt.Sprintf("%d %s", n, what)
 }
