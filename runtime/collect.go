@@ -2,6 +2,7 @@ package runtime
 
 import (
 	"archive/tar"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -118,23 +119,25 @@ func (s *Session) fetch(ctx context.Context, jobs []JobState) error {
 	for _, j := range jobs {
 		names = append(names, path.Base(j.Job.Dir))
 	}
+	if err := receive(ctx, s.Target.Conn, s.home.runDir, names, filepath.Join(s.Files, s.Run), &s.secrets); err != nil {
+		return fmt.Errorf("fetch files: %w", err)
+	}
+	return nil
+}
+
+// receive brings what is named in a directory of the target to one of this machine, as one stream, with stars for the
+// secrets that are to be hidden.
+func receive(ctx context.Context, c Conn, from string, names []string, to string, hide *secrets) error {
 	r, w := io.Pipe()
 	done := make(chan error, 1)
 	go func() {
-		err := untar(r, filepath.Join(s.Files, s.Run), &s.secrets)
+		err := untar(r, to, hide)
 		io.Copy(io.Discard, r) // tar pads its output; and it must not block on a reader that gave up
 		done <- err
 	}()
-	err := archive(ctx, s.Target.Conn, s.home.runDir, names, w)
+	err := archive(ctx, c, from, names, w)
 	w.Close()
-	unpacked := <-done
-	if err != nil {
-		return fmt.Errorf("fetch files: %w", err)
-	}
-	if unpacked != nil {
-		return fmt.Errorf("fetch files: %w", unpacked)
-	}
-	return nil
+	return cmp.Or(err, <-done)
 }
 
 // untar unpacks the directories and regular files of a tar stream below dir, with stars for the secrets that are to be

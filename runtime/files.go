@@ -320,16 +320,7 @@ func (s *Session) getDir(ctx context.Context, name, to string) (isDir bool, err 
 		return false, localError(to, err)
 	}
 	defer os.RemoveAll(temp)
-	r, w := io.Pipe()
-	unpacked := make(chan error, 1)
-	go func() {
-		err := untar(r, temp, new(secrets))
-		io.Copy(io.Discard, r)
-		unpacked <- err
-	}()
-	err = archive(ctx, s.Target.Conn, path.Dir(name), []string{path.Base(name)}, w)
-	w.CloseWithError(err)
-	if err := errors.Join(err, <-unpacked); err != nil {
+	if err := receive(ctx, s.Target.Conn, path.Dir(name), []string{path.Base(name)}, temp, new(secrets)); err != nil {
 		return false, fmt.Errorf("download %s: %w", name, err)
 	}
 	return true, moveAll(filepath.Join(temp, path.Base(name)), to)
