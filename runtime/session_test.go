@@ -477,7 +477,8 @@ func TestSessionPollFails(t *testing.T) {
 		if err := s.WaitDone(t.Context(), runtime.Wait{}, h); err != nil {
 			t.Error(err)
 		}
-		if len(warnings) != 2 {
+		// After 0, 1, 2, 4, ... 32 minutes, and when it is known again.
+		if len(warnings) != 8 || !strings.Contains(warnings[1], "has not been known for 1m") {
 			t.Errorf("warnings: %q", warnings)
 		}
 		finish(t, s, nil)

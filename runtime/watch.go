@@ -20,6 +20,9 @@ const (
 	// requeueGrace is how long a job that its node failed, and that may be run again, is waited for.
 	requeueGrace = 2 * time.Minute
 
+	// firstReminder is after how long that nothing was known the user is told a second time.
+	firstReminder = time.Minute
+
 	// manyJobs is from how many jobs on a query is so much work for the scheduler that it is asked half as often.
 	manyJobs = 500
 )
@@ -30,6 +33,8 @@ type watcher struct {
 	*Session
 	missing  map[string]time.Time // since when the scheduler has not known a job, or calls it failed, by name
 	failing  bool                 // the last query failed
+	failed   time.Time            // when the first of them did
+	remind   time.Duration        // after how long the user is told again
 	last     time.Time            // when the scheduler was asked
 	next     time.Time            // when it is to be asked again
 	interval time.Duration
@@ -184,15 +189,20 @@ func (w *watcher) poll(ctx context.Context) {
 	}
 }
 
-// report stores, and warns, that a query failed, once, and that it succeeds again, once. What is known of the jobs stays
-// as it is.
+// report stores, and warns, that a query failed, and that it succeeds again. What is known of the jobs stays as it is.
+// While it fails, the user is told ever more rarely, since why may be another reason by then, which they can mend.
 func (w *watcher) report(ctx context.Context, err error) (failed bool) {
 	switch {
 	case ctx.Err() != nil:
 		return true
 	case err != nil && !w.failing:
+		w.failed, w.remind = w.now(), firstReminder
 		w.store(ctx, event(KindTargetLost, "", problem(err)))
 		w.warn("the state of the jobs on %s is not known at the moment: %v", w.Target.Name, err)
+	case err != nil && w.now().Sub(w.failed) >= w.remind:
+		w.warn("the state of the jobs on %s has not been known for %v: %v", w.Target.Name,
+			w.now().Sub(w.failed).Round(time.Second), err)
+		w.remind *= 2
 	case err == nil && w.failing:
 		w.store(ctx, event(KindTargetFound, "", nil))
 		w.warn("the state of the jobs on %s is known again", w.Target.Name)

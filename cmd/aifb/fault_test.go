@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -72,6 +73,11 @@ func newFaulty(t *testing.T) *faulty {
 	f.write("sweep.star", sweepRecipe)
 	f.write(".config/aifb/config.yaml", "targets:\n  small: {ssh: cluster, workdir: /small/aifb}\n")
 	f.ssh("rm -rf ran; mkdir ran")
+	t.Cleanup(func() {
+		if t.Failed() { // the next test starts with nothing all the same
+			f.ssh("scancel --me; rm -rf .aifb/runs /small/aifb/runs")
+		}
+	})
 	return f
 }
 
@@ -182,6 +188,8 @@ func (f *faulty) ends(p *program, want int) {
 	select {
 	case <-p.done:
 	case <-ctx.Done():
+		p.Process.Signal(syscall.SIGQUIT) // prints what each goroutine waits for
+		<-p.done
 		f.Fatal("it does not end")
 	}
 	if got := p.ProcessState.ExitCode(); got != want {

@@ -121,6 +121,8 @@ type watchedConn struct {
 	timer  *time.Timer
 	armed  atomic.Bool
 	silent atomic.Bool
+	closed atomic.Bool // by us
+	broken atomic.Bool // by others: nothing more can be read
 }
 
 func watch(conn net.Conn, limit time.Duration) *watchedConn {
@@ -142,6 +144,7 @@ func (w *watchedConn) arm() {
 func (w *watchedConn) Read(p []byte) (int, error) {
 	n, err := w.Conn.Read(p)
 	if err != nil {
+		w.broken.Store(!w.closed.Load())
 		w.timer.Stop()
 		return n, w.explain(err)
 	}
@@ -150,6 +153,7 @@ func (w *watchedConn) Read(p []byte) (int, error) {
 }
 
 func (w *watchedConn) Close() error {
+	w.closed.Store(true)
 	w.timer.Stop()
 	return w.Conn.Close()
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"slices"
 	"strings"
@@ -59,7 +58,7 @@ type loginAttempt struct {
 }
 
 // login logs in to the host's server. The time that the user takes to answer a question is not limited.
-func login(ctx context.Context, h *host, conn net.Conn, ask *asker) (*xssh.Client, error) {
+func login(ctx context.Context, h *host, conn *watchedConn, ask *asker) (*xssh.Client, error) {
 	slow := fmt.Errorf("no answer within %v", h.timeout)
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
@@ -80,7 +79,7 @@ func login(ctx context.Context, h *host, conn net.Conn, ask *asker) (*xssh.Clien
 	}
 	c, channels, requests, err := xssh.NewClientConn(conn, a.known.addr, a.config())
 	if err != nil {
-		return nil, a.explain(err)
+		return nil, a.explain(err, conn.broken.Load())
 	}
 	if a.password != "" {
 		ask.passwords[a.account()] = a.password
@@ -193,11 +192,12 @@ func (a *loginAttempt) noAnswer(question string, err error) error {
 	return err
 }
 
-// explain says why the login failed.
-func (a *loginAttempt) explain(err error) error {
+// explain says why the login failed. Where the connection broke and the server gave no reason, it refused nothing:
+// package xssh takes that for a method which failed, and fails for what the next one lacks.
+func (a *loginAttempt) explain(err error, broken bool) error {
 	h := a.host
 	algorithms := (*xssh.AlgorithmNegotiationError)(nil)
-	broken := (net.Error)(nil)
+	goodbye := strings.HasPrefix(err.Error(), "ssh: disconnect") // of xssh's disconnectMsg
 	switch {
 	case a.distrust != nil:
 		return refusal{a.distrust}
@@ -210,8 +210,8 @@ func (a *loginAttempt) explain(err error) error {
 			"ssh %s: %w", h.name, err)
 	case a.given != nil:
 		return runtime.Faultf(runtime.FaultInfra, "", "ssh %s: log in to %s as %s: %w", h.name, h.addr, h.user, a.given)
-	case errors.Is(err, io.EOF) || errors.As(err, &broken):
-		return runtime.Faultf(runtime.FaultInfra, "", "ssh %s: log in: connection lost: %w", h.name, err)
+	case broken && !goodbye:
+		return runtime.Faultf(runtime.FaultInfra, "", "ssh %s: log in: connection lost", h.name)
 	case a.unanswered != nil:
 		err = a.unanswered
 	}

@@ -257,6 +257,29 @@ func TestNoAnswer(t *testing.T) {
 	}
 }
 
+// TestCutLogin checks that a server which goes away while the user logs in has not refused the user, whom it would then
+// see again only after a long time.
+func TestCutLogin(t *testing.T) {
+	t.Parallel()
+	key, public := newKeyFile(t)
+	s := startServer(t, public, func(s *server) {
+		s.auth = func(conf *xssh.ServerConfig) {
+			passwords(conf)
+			conf.PublicKeyCallback = func(xssh.ConnMetadata, xssh.PublicKey) (*xssh.Permissions, error) {
+				s.drop()
+				return nil, nil
+			}
+		}
+	})
+	c := newConn(t, "test", hostConfig("test", s, key, writeFile(t, "known_hosts", s.knownHosts())))
+	if err := run(t, c); err == nil || !strings.HasSuffix(err.Error(), "log in: connection lost") {
+		t.Errorf("got %v", err)
+	}
+	if err := run(t, c); err == nil || !strings.HasSuffix(err.Error(), "the next attempt to connect is in 1s") {
+		t.Errorf("got %v", err)
+	}
+}
+
 func TestEncryptedKey(t *testing.T) {
 	t.Parallel()
 	locked, _, public := encryptedKey(t)

@@ -17,12 +17,15 @@ type pace struct {
 	err     error     // of the last attempt
 	next    time.Time // no attempt before it
 	made    time.Time // when a connection was made that counts for nothing yet
+	known   bool      // the host has let the user in
 }
 
 const (
+	shortPause   = time.Second // at first
 	longestPause = time.Minute
 	steady       = time.Minute      // a connection that lasts so long makes up for what was before
 	refusedPause = 10 * time.Minute // lest the site lock the user out
+	knownPause   = 30 * time.Second // at first, after a refusal by a host that knows the user: it cannot look users up, say
 )
 
 // begin returns an error, which says when, if it is too early for another attempt.
@@ -33,7 +36,7 @@ func (p *pace) begin() error {
 		}
 		p.err = fmt.Errorf("ssh %s: connections are soon lost", p.name)
 		if p.strikes > 0 { // the first time, it may be bad luck
-			p.next = p.made.Add(pause(p.strikes))
+			p.next = p.made.Add(pause(p.strikes, shortPause, longestPause))
 		}
 		p.strikes++
 		p.made = time.Time{}
@@ -47,23 +50,25 @@ func (p *pace) begin() error {
 
 // end notes the outcome of an attempt.
 func (p *pace) end(err error) {
-	refused := refusal{}
-	switch {
-	case err == nil:
-		p.made, p.next = time.Now(), time.Time{}
+	if err == nil {
+		p.made, p.next, p.known = time.Now(), time.Time{}, true
 		return
-	case errors.As(err, &refused):
-		p.next = time.Now().Add(refusedPause)
-	default:
-		p.strikes++
-		p.next = time.Now().Add(pause(p.strikes))
 	}
+	p.strikes++
 	p.err = err
+	wait := pause(p.strikes, shortPause, longestPause)
+	if errors.As(err, new(refusal)) {
+		wait = refusedPause
+		if p.known {
+			wait = pause(p.strikes, knownPause, refusedPause)
+		}
+	}
+	p.next = time.Now().Add(wait)
 }
 
-// pause returns about 1, 2, 4, ... seconds. Programs that lost their connections at the same time do not come back at
-// the same time.
-func pause(strikes int) time.Duration {
-	d := min(time.Second<<min(strikes-1, 10), longestPause)
+// pause returns about 1, 2, 4, ... times first, but not much more than longest. Programs that lost their connections at
+// the same time do not come back at the same time.
+func pause(strikes int, first, longest time.Duration) time.Duration {
+	d := min(first<<min(strikes-1, 10), longest)
 	return time.Duration(float64(d) * (0.8 + 0.4*rand.Float64()))
 }

@@ -55,6 +55,28 @@ func TestPaceOfRefusals(t *testing.T) {
 	})
 }
 
+// TestPaceOfLaterRefusals checks that a host which let the user in before is tried again sooner: its users' directory may
+// be down for a moment.
+func TestPaceOfLaterRefusals(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := &pace{name: "test"}
+		p.end(nil)
+		time.Sleep(2 * steady)
+		var waits []time.Duration
+		for range 8 {
+			began := time.Now()
+			for p.begin() != nil {
+				time.Sleep(time.Second)
+			}
+			waits = append(waits, time.Since(began))
+			p.end(refusal{errors.New("who are you?")})
+		}
+		if waits[0] != 0 || waits[1] > 2*time.Minute || waits[7] < 8*time.Minute {
+			t.Errorf("waited %v", waits)
+		}
+	})
+}
+
 func TestPaceOfShortConnections(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		at := poll(t, nil, 2*time.Second)
