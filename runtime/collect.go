@@ -199,7 +199,11 @@ func (s *Session) collected(j JobState, fetchErr error) (Collected, []Record) {
 		return c, nil
 	}
 	measured, err := readMeasurements(c.Dir, j.Metrics)
-	if err != nil && !s.Simulated {
+	switch {
+	case s.Simulated:
+	case j.full() || j.Status.Outcome == Completed && s.incomplete(j):
+		c.Problem = "what it wrote may be cut short, since it could write no more when it ended: " + isFull
+	case err != nil:
 		c.Problem = err.Error()
 	}
 	measured = append(measured, lateness(&j)...)

@@ -41,6 +41,7 @@ type Exit struct {
 	Signal int      `json:"signal"`         // that the job received and passed on, or 0
 	Time   float64  `json:"time"`           // seconds since 1970, by the node's clock
 	Late   *float64 `json:"late,omitempty"` // seconds after the moment that its group had agreed on; nil: it had not
+	Full   bool     `json:"full,omitempty"` // its directory took no more data when it ended, and may lack some
 }
 
 // The directories of a run, beside those of its jobs, by which the jobs and the run tell each other what happens.
@@ -150,7 +151,10 @@ record() { # start|exit JSON: into the file of that name, whole or not at all, a
 }
 leave() { # CODE SIGNAL
 	[ -z "$watchdog" ] || kill "$watchdog" 2>/dev/null
-	record exit "$(printf '{"code":%d,"signal":%d,"time":%s%s}' "$1" "$2" "$(now)" "${late:+,\"late\":$late}")"
+	full= # a short word has room where what the command wrote had none
+	{ printf '%65536s' '' >"$dir/exit.json.tmp"; } 2>/dev/null || full=true
+	record exit "$(printf '{"code":%d,"signal":%d,"time":%s%s%s}' "$1" "$2" "$(now)" \
+		"${late:+,\"late\":$late}" "${full:+,\"full\":$full}")"
 	exit "$1"
 }
 die() {

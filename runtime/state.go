@@ -181,6 +181,9 @@ func (j *JobState) begun() bool {
 	return j.Started != nil && (j.Started.Begun > 0 || !j.Job.Prepares())
 }
 
+// full reports whether the job, when it ended, could write no more.
+func (j *JobState) full() bool { return j.Exit != nil && j.Exit.Full }
+
 // Host is the name under which other jobs reach it, or "".
 func (j *JobState) Host() string {
 	if j.Started != nil {

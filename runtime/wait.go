@@ -164,6 +164,9 @@ func endedError(j *JobState) error {
 // logLines is how many lines of a job's log are in an error.
 const logLines = 8
 
+// isFull is why a job may be unable to write.
+const isFull = "is the disk of its workdir full, or a quota used up?"
+
 // explain adds the last lines of the job to a JobError, once they are here.
 func (s *Session) explain(ctx context.Context, err error) error {
 	job := (*JobError)(nil)
@@ -178,8 +181,8 @@ func (s *Session) explain(ctx context.Context, err error) error {
 		return j.Collected != nil, nil
 	})
 	job.Log = lastLines(s.localDir(j.Job), logLines)
-	if job.Log == "" && j.Exit == nil && j.Status.Outcome == Failed {
-		return Faultf(FaultRun, "it could not write how it ended: is the disk of its workdir full, or a quota used up?", "%w", err)
+	if j.full() || job.Log == "" && j.Exit == nil && j.Status.Outcome == Failed {
+		return Faultf(FaultRun, "it could write no more when it ended: "+isFull, "%w", err)
 	}
 	return Faultf(FaultRun, fmt.Sprintf("see all of it with: aifb logs %s %s", s.Run, job.Name), "%w", err)
 }

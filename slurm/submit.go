@@ -461,13 +461,23 @@ func (s *submission) take(ctx context.Context, b *batch, key, secret string, rep
 		return true
 	}
 	if r, ok := replies["files."+key]; ok {
-		e := &runtime.CommandError{Target: s.name, Command: "mkdir", Code: r.code, Output: r.out,
+		e := &runtime.CommandError{Target: s.name, Command: "write", Code: r.code, Output: r.out,
 			Text: cleaned("mkdir", r.out), Class: runtime.Permanent}
-		b.settle(runtime.Faultf(runtime.FaultInfra, "", "directory %s: %w", b.place.dir, e))
+		b.settle(runtime.Faultf(runtime.FaultInfra, filesHint(r.out), "directory %s: %w", b.place.dir, e))
 		return true
 	}
 	_, ok := replies["over."+key] // and what it is over was judged before
 	return ok
+}
+
+// filesHint says what the user can do where files cannot be made.
+func filesHint(output string) string {
+	for _, full := range []string{"No space left", "quota exceeded"} {
+		if strings.Contains(output, full) {
+			return "make room there, or set another workdir: for the target in the configuration file"
+		}
+	}
+	return ""
 }
 
 // smallerArrays gives a batch that is refused as an array another try, as several, or as no array at all: there are
