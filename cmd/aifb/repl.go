@@ -99,7 +99,7 @@ func (d *dialog) run(ctx context.Context) error {
 			if d.mayLeave(ctx) {
 				return exit
 			}
-		case exit != nil || errors.Is(err, io.EOF):
+		case exit != nil || err == io.EOF: // one that wraps it is of a connection, say
 			if d.mayLeave(ctx) {
 				return d.end(ctx)
 			}
