@@ -25,8 +25,8 @@ type yamlRecipe struct {
 // file: a join of a *runtime.Error for each, of a syntax.Error. A file whose YAML cannot be parsed has one. The time and
 // memory that it takes are bounded, whatever src is.
 //
-// Scalars are taken as they are written: 10:00:00 is ten hours, no is "no", 1.10 is "1.10". Only the values of params and
-// settings, whose type nothing else says, are numbers or truth values if they look like it.
+// Scalars are taken as they are written: 10:00:00 is ten hours, no is "no", 1.10 is "1.10". Only the values of params, and
+// of settings whose type the library does not say, are numbers or truth values if they look like it.
 func parseYAML(name string, src []byte, library fs.FS) (*yamlRecipe, error) {
 	p := &yamlParser{file: name, what: "recipe", rootHint: "it has service: and client:", library: library}
 	recipe := &yamlRecipe{}

@@ -278,12 +278,62 @@ func (p *yamlParser) settings(f yamlField, entry *libraryEntry, given map[string
 		case given[name] != "":
 			p.errorf(f.key, "", "settings: %s says the same as %s above; give one of them", name, given[name])
 		case !yamlIsNull(f.value):
-			if v := p.typed(f.value); v != nil {
+			if v := p.setting(f, entry.param(name)); v != nil {
 				args = append(args, p.keyword(f.key, name, v))
 			}
 		}
 	}
 	return args
+}
+
+// setting is the value of a setting: of the type of what the parameter is if it is not given. It is nil if it has
+// another, which was reported.
+func (p *yamlParser) setting(f yamlField, param *mainParam) syntax.Expr {
+	n, want := f.value, ""
+	if param.value != nil {
+		want = typeOf(param.value)
+	}
+	switch scalar := n.Kind == yaml.ScalarNode; {
+	case scalar && want == "str":
+		return p.stringExpr(n, n.Value)
+	case scalar && want == "bool" && yaml11.MatchString(n.Value):
+		return p.ident(n, map[bool]string{true: "True", false: "False"}[yaml11True.MatchString(n.Value)])
+	}
+	v := p.typed(n)
+	if v == nil || yamlMayBe(want, p.typeOfValue(v)) {
+		return v
+	}
+	hint := ""
+	if refers(n.Value) {
+		hint = "it takes a ${{ NAME }} alone, whose default is one"
+	}
+	p.errorf(n, hint, "settings: %s must be %s, not %s", f.key.Value, yamlTypeNames[want], yamlDescribe(n))
+	return nil
+}
+
+// yamlTypeNames says of types what the user of YAML calls them.
+var yamlTypeNames = map[string]string{"int": "a whole number", "float": "a number", "bool": "true or false", "str": "a single value",
+	"list": "a list", "dict": "a map"}
+
+// yamlMayBe reports whether a value of one type may be given where another is wanted.
+func yamlMayBe(want, got string) bool {
+	return yamlTypeNames[want] == "" || got == want || got == "NoneType" || want == "float" && got == "int"
+}
+
+// typeOfValue is the type of what typed returns.
+func (p *yamlParser) typeOfValue(e syntax.Expr) string {
+	if v, ok := literal(e); ok {
+		return typeOf(v)
+	}
+	switch e.(type) {
+	case *syntax.Ident:
+		return p.typeOf(e)
+	case *syntax.ListExpr:
+		return "list"
+	case *syntax.DictExpr:
+		return "dict"
+	}
+	return "str"
 }
 
 // needless says why nothing here needs a setting that the seed's recipes have; "" if that is not so.
@@ -305,6 +355,8 @@ var (
 	yamlInt   = regexp.MustCompile(`^[-+]?(0|[1-9][0-9]*)$|^0x[0-9a-fA-F]+$|^0o[0-7]+$`)
 	yamlFloat = regexp.MustCompile(`^[-+]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][-+]?[0-9]+)?$`)
 	yaml11    = regexp.MustCompile(`^(?i:yes|no|on|off|y|n)$`)
+
+	yaml11True = regexp.MustCompile(`^(?i:yes|on|y)$`)
 )
 
 // typed is a value whose type is what it looks like, by the core schema of YAML 1.2. It is nil if something is wrong,

@@ -257,6 +257,14 @@ func TestYAMLErrors(t *testing.T) {
 			"3:37: 010 may be decimal or octal (without the 0 it is decimal, with 0o octal, in quotes a string)"}},
 		"setting twice": {"service:\n  type: redis\n  port: 7\n  settings: {port: 8}\n", []string{
 			"4:14: settings: port says the same as port above; give one of them"}},
+		"types of settings": {"params: {n: x}\nservice:\n  type: redis\n  settings: {port: abc, appendonly: maybe, maxmemory: {a: b}, args: -x}\n" +
+			"client:\n  type: redis_stress\n  settings: {num_requests: 1.5, connections: '${{ n }}'}\n", []string{
+			"4:20: settings: port must be a whole number, not abc",
+			"4:37: settings: appendonly must be true or false, not maybe",
+			"4:55: settings: maxmemory must be a single value, not a map",
+			"4:69: settings: args must be a list, not -x",
+			"7:28: settings: num_requests must be a whole number, not 1.5",
+			"7:46: settings: connections must be a whole number, not \"${{ n }}\" (it takes a ${{ NAME }} alone, whose default is one)"}},
 		"settings": {"service:\n  type: redis\n  settings: [a]\n", []string{"3:13: settings must be a map, not a list (write NAME: value)"}},
 
 		// Parameters
