@@ -22,6 +22,7 @@ const (
 type Error struct {
 	Fault Fault  // "" is decided by the errors below it
 	Hint  string // "" is none
+	Field string // of a spec, that it is of, by the name that a recipe gives it; "" is decided by the errors below it
 	Err   error
 }
 
@@ -48,6 +49,19 @@ func HintOf(err error) string {
 	for e := (*Error)(nil); errors.As(err, &e); err = e.Err {
 		if e.Hint != "" {
 			return e.Hint
+		}
+	}
+	return ""
+}
+
+// FieldOf returns the field of a spec that err is of, by the name that a recipe gives it, or "".
+func FieldOf(err error) string {
+	if e := (*FieldError)(nil); errors.As(err, &e) {
+		return e.Field
+	}
+	for e := (*Error)(nil); errors.As(err, &e); err = e.Err {
+		if e.Field != "" {
+			return e.Field
 		}
 	}
 	return ""
@@ -106,6 +120,7 @@ func ClassOf(err error) Class {
 type JobError struct {
 	Name   string
 	ID     JobID
+	Deed   Deed // that started it
 	Status Status
 	Tries  int    // of which this was the last; 0 and 1: it was the only one
 	Log    string // its last lines

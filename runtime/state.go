@@ -89,10 +89,11 @@ type Problem struct {
 	Error string `json:"error"`
 	Hint  string `json:"hint,omitempty"`
 	Fault Fault  `json:"fault,omitempty"`
+	Field string `json:"field,omitempty"` // of the job, that it is of, by the name that a recipe gives it
 }
 
 func problem(err error) Problem {
-	return Problem{Error: err.Error(), Hint: HintOf(err), Fault: FaultOf(err)}
+	return Problem{Error: err.Error(), Hint: HintOf(err), Fault: FaultOf(err), Field: FieldOf(err)}
 }
 
 // Collected says what of a job was brought to this machine.

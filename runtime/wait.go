@@ -158,7 +158,7 @@ func endedError(j *JobState) error {
 	if j.Why != "" {
 		return Faultf(FaultRun, "", "%s cannot go on: %s", j.Job.Name, j.Why)
 	}
-	return &JobError{Name: j.Job.Name, ID: j.ID, Status: j.Status, Tries: len(j.Earlier) + 1}
+	return &JobError{Name: j.Job.Name, ID: j.ID, Deed: j.Deed, Status: j.Status, Tries: len(j.Earlier) + 1}
 }
 
 // logLines is how many lines of a job's log are in an error.

@@ -116,38 +116,39 @@ func containsAny(s string, texts []string) bool {
 type cause struct {
 	text  string // in what sbatch prints; in lower case
 	fault runtime.Fault
+	field string // of the job, that it is of; "": of several, or of none
 	hint  string
 }
 
 // causes has the particular before the general: the first that applies counts.
 var causes = []cause{
-	{"invalid partition", runtime.FaultRun, "partition= must be one of the cluster's partitions"},
-	{"partition not available", runtime.FaultRun, "the partition is closed at the moment; `sinfo` shows which are up"},
-	{"invalid account", runtime.FaultRun,
+	{"invalid partition", runtime.FaultRun, "partition", "partition= must be one of the cluster's partitions"},
+	{"partition not available", runtime.FaultRun, "partition", "the partition is closed at the moment; `sinfo` shows which are up"},
+	{"invalid account", runtime.FaultRun, "account",
 		"account= must be one that you may use with this partition; `sacctmgr show associations user=$USER` lists them"},
-	{"invalid qos", runtime.FaultRun,
+	{"invalid qos", runtime.FaultRun, "qos",
 		"qos= must be one that your account may use; `sacctmgr show associations user=$USER format=account,qos` lists them"},
-	{"memory specification", runtime.FaultRun,
+	{"memory specification", runtime.FaultRun, "mem",
 		"no node has as much memory as mem= asks for; `sinfo -o '%P %m'` shows what they have"},
-	{"generic resource", runtime.FaultRun, "the cluster does not have such gpus=; `sinfo -o '%P %G'` shows what it has"},
-	{"invalid feature", runtime.FaultRun,
+	{"generic resource", runtime.FaultRun, "gpus", "the cluster does not have such gpus=; `sinfo -o '%P %G'` shows what it has"},
+	{"invalid feature", runtime.FaultRun, "constraint",
 		"constraint= must be made of the nodes' features; `sinfo -o '%P %f'` shows them"},
-	{"invalid node name", runtime.FaultRun,
+	{"invalid node name", runtime.FaultRun, "",
 		"nodelist= and exclude= must name nodes of the cluster; `sinfo -N` lists them"},
-	{"reservation", runtime.FaultRun,
+	{"reservation", runtime.FaultRun, "reservation",
 		"reservation= must be one that you may use; `scontrol show reservation` lists them"},
-	{"time limit is invalid", runtime.FaultRun, "time= is more than the partition allows; `sinfo -o '%P %l'` shows its limits"},
-	{policy, runtime.FaultRun,
+	{"time limit is invalid", runtime.FaultRun, "time", "time= is more than the partition allows; `sinfo -o '%P %l'` shows its limits"},
+	{policy, runtime.FaultRun, "",
 		"a limit of the account or QOS on the number, size or time of jobs is reached; `sacctmgr show qos` shows the limits"},
-	{"node configuration", runtime.FaultRun,
+	{"node configuration", runtime.FaultRun, "",
 		"no node has all that nodes=, cpus=, mem=, gpus= and constraint= ask for; `sinfo -N -l` shows what they have"},
-	{"unrecognized option", runtime.FaultRun,
+	{"unrecognized option", runtime.FaultRun, "extra",
 		"extra= must be options of this cluster's sbatch; `sbatch --help` lists them"},
-	{"submissions disabled", runtime.FaultInfra, "the cluster takes no jobs at the moment"},
-	{"maxjobcount", runtime.FaultInfra, "the cluster's queue is full"},
-	{"job queue full", runtime.FaultInfra, "the cluster's queue is full"},
-	{"temporarily unable to accept job", runtime.FaultInfra, "the cluster's queue is full"},
-	{"resource temporarily unavailable", runtime.FaultInfra, "the cluster's queue is full"},
+	{"submissions disabled", runtime.FaultInfra, "", "the cluster takes no jobs at the moment"},
+	{"maxjobcount", runtime.FaultInfra, "", "the cluster's queue is full"},
+	{"job queue full", runtime.FaultInfra, "", "the cluster's queue is full"},
+	{"temporarily unable to accept job", runtime.FaultInfra, "", "the cluster's queue is full"},
+	{"resource temporarily unavailable", runtime.FaultInfra, "", "the cluster's queue is full"},
 }
 
 // causeOf returns why sbatch refused a job.
@@ -176,7 +177,7 @@ func (s *Scheduler) refused(e *runtime.CommandError, job runtime.Job, partitions
 			c.hint = partitionHint(s.name, job.Needs.Partition, names)
 		}
 	}
-	return &runtime.Error{Fault: c.fault, Hint: c.hint, Err: e}
+	return &runtime.Error{Fault: c.fault, Hint: c.hint, Field: c.field, Err: e}
 }
 
 // partitionHint says which partitions there are.

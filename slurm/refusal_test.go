@@ -212,6 +212,9 @@ func TestCauseOf(t *testing.T) {
 		if c.fault != test.fault || !strings.Contains(c.hint, test.hint) {
 			t.Errorf("%s: got %+v, want %s, hint with %q", test.text, c, test.fault, test.hint)
 		}
+		if field, _, ok := strings.Cut(test.hint, "="); ok && field != "nodes" && c.field != field { // nodes are not alone
+			t.Errorf("%s: the field is %q, want %q", test.text, c.field, field)
+		}
 	}
 }
 

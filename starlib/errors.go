@@ -156,6 +156,9 @@ func (r *run) placeEval(eval *starlark.EvalError, outer []Frame) error {
 	frames := slices.Concat(r.loader.frames(eval.CallStack), outer)
 	err := eval.Unwrap()
 	if origin, refused := r.refusal(err); refused != nil { // it matters who started the job, and not who noticed
+		if len(origin) > 0 && r.loader.isYAML(origin[len(origin)-1]) {
+			frames = nil // nobody has written the wait
+		}
 		return &SourceError{slices.Concat(origin, frames), refused}
 	}
 	if inner := placed(err); inner != nil {
@@ -167,7 +170,7 @@ func (r *run) placeEval(eval *starlark.EvalError, outer []Frame) error {
 			frames = begun(frames, err)
 			err = r.loader.explain(err, frames)
 		}
-		all = append(all, &SourceError{r.loader.meant(frames, err), err})
+		all = append(all, &SourceError{r.ending(r.loader.meant(frames, err), err), err})
 	}
 	return joinErrors(all)
 }

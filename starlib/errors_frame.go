@@ -279,7 +279,7 @@ func (l *loader) meant(frames []Frame, err error) []Frame {
 		}
 	})
 	if node == nil {
-		return frames
+		return l.inYAML(frames, argument.name)
 	}
 	frames = slices.Clone(frames)
 	start, end := node.Span()
@@ -287,6 +287,38 @@ func (l *loader) meant(frames []Frame, err error) []Frame {
 		end = file.scalar(start)
 	}
 	frames[0].mean(file, start, end)
+	if file.isYAML() {
+		return frames
+	}
+	return l.inYAML(frames, argument.name)
+}
+
+func (l *loader) isYAML(f Frame) bool {
+	file := l.named(f.at.Filename())
+	return file != nil && file.isYAML()
+}
+
+// inYAML makes a frame in YAML mean the key by which its call has an argument of that name, if it has. What it calls
+// hands on under the same name what it does not use itself.
+func (l *loader) inYAML(frames []Frame, name string) []Frame {
+	for i, f := range frames {
+		if !l.isYAML(f) {
+			continue
+		}
+		file := l.named(f.at.Filename())
+		value := syntax.Node(nil)
+		file.walk(func(n syntax.Node) {
+			if c, ok := n.(*syntax.CallExpr); ok && c.Lparen == f.at && value == nil {
+				value = place{name: name, index: -1, value: true}.in(c)
+			}
+		})
+		if value != nil {
+			frames = slices.Clone(frames)
+			start, _ := value.Span()
+			frames[i].mean(file, start, file.scalar(start))
+			return frames
+		}
+	}
 	return frames
 }
 

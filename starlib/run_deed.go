@@ -62,6 +62,22 @@ func (r *run) refusal(err error) ([]Frame, error) {
 		return nil, nil
 	}
 	builtin, _, _ := strings.Cut(refused.Deed.Call, "(")
-	return r.loader.frames(r.origins.get(refused.Deed.Key)),
+	return r.loader.inYAML(r.loader.frames(r.origins.get(refused.Deed.Key)), refused.Field),
 		runtime.Faultf(runtime.FaultOf(err), runtime.HintOf(err), "%s: %w", builtin, refused)
+}
+
+// jobFields are the parameters of jobs that decide about how one ends.
+var jobFields = map[runtime.Outcome]string{runtime.Failed: "command", runtime.TimedOut: "time", runtime.OutOfMemory: "mem"}
+
+// ending returns the places of the call that started the job of a JobError, if that is in YAML, whose waits nobody has
+// written; else the frames themselves.
+func (r *run) ending(frames []Frame, err error) []Frame {
+	job := (*runtime.JobError)(nil)
+	if len(frames) == 0 || !r.loader.isYAML(frames[len(frames)-1]) || !errors.As(err, &job) {
+		return frames
+	}
+	if origin := r.loader.frames(r.origins.get(job.Deed.Key)); len(origin) > 0 {
+		return r.loader.inYAML(origin, jobFields[job.Status.Outcome])
+	}
+	return frames
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io/fs"
 	"iter"
@@ -176,5 +177,55 @@ warn_missing(["latency", "p50_latency", "throughput", "tps", "lat"])
 		"warning: benchmarks.metrics: lat was not measured; there is latency_p50, rps\n"
 	if printed != want {
 		t.Errorf("got %q", printed)
+	}
+}
+
+// What goes wrong when a recipe in YAML runs is at the key that decided it.
+func TestYAMLRunning(t *testing.T) {
+	t.Parallel()
+	refuse := func(field string) sim.Behaviour {
+		return sim.Behaviour{Refuse: &runtime.Error{Fault: runtime.FaultRun, Field: field, Err: errors.New("no")}}
+	}
+	for name, test := range map[string]struct {
+		src  string
+		does sim.Behaviour
+		want string
+	}{
+		"partition":             {"service:\n  command: x\n  partition: cpu\n", refuse("partition"), "3:14"},
+		"partition of a type":   {"service:\n  type: nginx\n  partition: cpu\n", refuse("partition"), "3:14"},
+		"key that is not there": {"service:\n  command: x\n", refuse("partition"), "1:1"},
+		"no key":                {"service:\n  command: x\n  partition: cpu\n", refuse(""), "1:1"},
+		"name of a type":        {"service:\n  type: nginx\n  name: a b\n", sim.Behaviour{}, "3:9"},
+		"command":               {"client:\n  command: x\n", sim.Behaviour{Code: 3}, "2:12"},
+		"time limit":            {"clients:\n  - command: x\n    time_limit: 5m\n", sim.Behaviour{Outcome: runtime.TimedOut, Signal: 15}, "3:17"},
+		"memory":                {"client:\n  command: x\n  memory: 1G\n", sim.Behaviour{Outcome: runtime.OutOfMemory, Signal: 9}, "3:11"},
+		"default memory":        {"clients:\n  - command: x\n", sim.Behaviour{Outcome: runtime.OutOfMemory, Signal: 9}, "2:5"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			dir := write(t, map[string]string{"r.yaml": test.src})
+			r, err := Read(filepath.Join(dir, "r.yaml"), yamlLibrary)
+			if err != nil {
+				t.Fatal(err)
+			}
+			synctest.Test(t, func(t *testing.T) {
+				c := sim.New(sim.Config{})
+				c.Behave("*", test.does)
+				s := &runtime.Session{Run: "20000101-000000-test", Store: new(records), Files: t.TempDir(), Target: c.Target()}
+				if err := s.Open(t.Context()); err != nil {
+					t.Fatal(err)
+				}
+				err := r.Exec(t.Context(), s, Env{}, nil)
+				s.Close(t.Context(), err, false)
+				located := (*SourceError)(nil)
+				if !errors.As(err, &located) {
+					t.Fatalf("got %v", err)
+				}
+				first := userFirst(located.Frames)[0]
+				if got := fmt.Sprintf("%d:%d", first.Pos.Line, first.Pos.Col); got != test.want {
+					t.Errorf("got %s, want %s: %v", got, test.want, err)
+				}
+			})
+		})
 	}
 }
