@@ -192,6 +192,9 @@ func (p *yamlParser) services(top yamlMap) []*yamlJob {
 	jobs := p.jobs(top, "service", "svc", yamlServiceKeys)
 	named := map[string]*yamlJob{}
 	for _, j := range jobs {
+		if j.keys == nil {
+			continue
+		}
 		args := p.arguments(j, yamlServiceKeys)
 		fn := "service"
 		if j.entry != nil {

@@ -205,11 +205,14 @@ func (p *yamlParser) syntaxError(src []byte, err error) {
 	lines := strings.SplitAfter(string(src), "\n")
 	line, msg := yamlProblemLine(err)
 	line = max(line, 1)
-	anchor, noAnchor := strings.CutPrefix(msg, "unknown anchor '")
-	switch {
-	case noAnchor: // is without a line
+	if anchor, ok := strings.CutPrefix(msg, "unknown anchor '"); ok { // it is without a line
 		before, _, _ := strings.Cut(string(src), "*"+strings.TrimSuffix(anchor, "' referenced"))
 		line = 1 + strings.Count(before, "\n")
+		column := utf8.RuneCountInString(before[strings.LastIndexByte(before, '\n')+1:]) + 1
+		p.errorAt(p.pos(line, column), "an & and that name come before a value further up; a text that begins with * goes in quotes", "%s", msg)
+		return
+	}
+	switch {
 	case !yamlParserProblem.MatchString(msg): // the tokenizer's lines count from 1, the parser's from 0
 		line = max(line-1, 1)
 	case yamlBlockProblem.MatchString(msg) && line <= len(lines):
@@ -225,12 +228,31 @@ func (p *yamlParser) syntaxError(src []byte, err error) {
 			line++
 		}
 	}
-	hint := ""
+	hint := yamlHint(msg)
 	if yamlTab.MatchString(lines[line-1]) {
 		hint = "YAML is indented with spaces, not tabs"
 	}
 	text := strings.TrimLeft(lines[line-1], " ")
 	p.errorAt(p.pos(line, len(lines[line-1])-len(text)+1), hint, "%s", msg)
+}
+
+// yamlHint says what is mostly meant by an error of the YAML parser.
+func yamlHint(msg string) string {
+	for _, h := range []struct{ text, hint string }{
+		{"mapping values are not allowed", "the keys of a map begin in the same column; a text with a colon and a space in it goes in quotes"},
+		{"did not find expected key", "the keys of a map begin in the same column; a text that begins with a quote ends with it"},
+		{"did not find expected '-'", "the items of a list begin in the same column"},
+		{"did not find expected ','", "a bracket is not closed, or a comma is missing"},
+		{"could not find expected ':'", "a line is KEY: value, or - and an item of a list"},
+		{"cannot start any token", "a text that begins with @, ` or % goes in quotes"},
+		{"unexpected end of stream", "a quote is not closed"},
+		{"escape", "in \"...\" a backslash is written \\\\; in '...' it stands for itself"},
+	} {
+		if strings.Contains(msg, h.text) {
+			return h.hint
+		}
+	}
+	return ""
 }
 
 // yamlProblemLine takes an error of the YAML parser apart. The line is 0 if it has none.
@@ -322,7 +344,7 @@ func (m yamlMap) get(key string) (yamlField, bool) {
 // nil if n is no map.
 func (p *yamlParser) known(n *yaml.Node, what string, keys []yamlKey) yamlMap {
 	if n.Kind != yaml.MappingNode {
-		p.errorf(n, "", "%s must be a map, not %s", what, yamlDescribe(n))
+		p.errorf(n, "its keys are below it, each in a line and further in", "%s must be a map, not %s", what, yamlDescribe(n))
 		return nil
 	}
 	m := yamlMap{}
