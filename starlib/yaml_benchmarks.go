@@ -84,7 +84,7 @@ func (p *yamlParser) delayed(j *yamlJob, bench yamlBenchmarks) syntax.Expr {
 			args = append(args, arg)
 		}
 	}
-	if count == nil {
+	if one, ok := count.(*syntax.Literal); count == nil || ok && one.Value == int64(1) {
 		return call // one begins at once
 	}
 	call.Args = append(args, p.keyword(at, "setup", wait))

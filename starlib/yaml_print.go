@@ -3,6 +3,7 @@ package starlib
 import (
 	"fmt"
 	"strings"
+	"unicode"
 	"unicode/utf8"
 
 	"go.starlark.net/syntax"
@@ -45,11 +46,11 @@ func printStmts(stmts []syntax.Stmt, indent int) string {
 			}
 			fmt.Fprintf(&b, "load(%s)\n", strings.Join(names, ", "))
 		case *syntax.DefStmt:
-			text := "def " + s.Name.Name + oneLine("(", s.Params, ")") + ":\n"
-			if len(text) > printWidth {
-				text = "def " + s.Name.Name + brokenLines("(", s.Params, ")", 0) + ":\n"
+			head := oneLine("(", s.Params, ")")
+			if !fits("def "+s.Name.Name+head+":", 0) {
+				head = brokenLines("(", s.Params, ")", 0)
 			}
-			b.WriteString(text + printStmts(s.Body, indent+4))
+			b.WriteString("def " + s.Name.Name + head + ":\n" + printStmts(s.Body, indent+4))
 		case *syntax.AssignStmt:
 			fmt.Fprintf(&b, "%s %v %s\n", printExpr(s.LHS, indent), s.Op, printExpr(s.RHS, indent))
 		case *syntax.ExprStmt:
@@ -82,7 +83,7 @@ func apart(before, after syntax.Stmt) bool {
 // printExpr writes an expression in a line that is so far indented, or over several lines if that would be too long.
 func printExpr(e syntax.Expr, indent int) string {
 	text := flat(e)
-	if indent+utf8.RuneCountInString(text) <= printWidth || strings.Contains(text, "\n") {
+	if fits(text, indent) {
 		return text
 	}
 	switch e := e.(type) {
@@ -107,13 +108,18 @@ func printExpr(e syntax.Expr, indent int) string {
 	return text
 }
 
-// flat writes an expression in one line.
+// fits reports whether a text needs only one line.
+func fits(text string, indent int) bool {
+	return indent+utf8.RuneCountInString(text) <= printWidth && !strings.Contains(text, "\n")
+}
+
+// flat writes an expression in one line, but for the texts in it that have several.
 func flat(e syntax.Expr) string {
 	switch e := e.(type) {
 	case *syntax.Ident:
 		return e.Name
 	case *syntax.Literal:
-		return e.Raw
+		return literalText(e)
 	case *syntax.ListExpr:
 		return oneLine("[", e.List, "]")
 	case *syntax.TupleExpr:
@@ -134,6 +140,21 @@ func flat(e syntax.Expr) string {
 		return "[" + flat(e.Body) + " " + clauses(e) + "]"
 	}
 	panic(fmt.Sprintf("starlib: no way to print a %T", e))
+}
+
+// literalText writes a text of several lines as it is, in three quotes, but not a short one.
+func literalText(e *syntax.Literal) string {
+	text, ok := e.Value.(string)
+	strange := func(r rune) bool { return r != '\n' && !unicode.IsPrint(r) }
+	if !ok || len(e.Raw) <= printWidth/3 || !strings.Contains(strings.TrimSuffix(text, "\n"), "\n") || strings.ContainsFunc(text, strange) ||
+		strings.Contains(e.Raw, "\n") {
+		return e.Raw
+	}
+	text = strings.NewReplacer(`\`, `\\`, `"""`, `\"\"\"`).Replace(text)
+	if body, ok := strings.CutSuffix(text, `"`); ok {
+		text = body + `\"`
+	}
+	return `"""` + text + `"""`
 }
 
 func clauses(e *syntax.Comprehension) string {
