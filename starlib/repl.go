@@ -101,7 +101,11 @@ func (r *REPL) evalFrom(ctx context.Context, first []byte, readline func() ([]by
 	r.input = f
 	defer func() { r.input = nil }()
 	if err := f.read(first, readline); err != nil {
-		return joinErrors(r.run.loader.compileErrors(f, err))
+		errs := r.run.loader.compileErrors(f, err)
+		if len(strings.TrimLeft(string(first), " \t")) < len(first) {
+			errs[0].Err = &runtime.Error{Hint: "an empty line has ended the statement before; :load FILE takes them in", Err: errs[0].Err}
+		}
+		return joinErrors(errs)
 	}
 	t, done := r.run.thread(ctx, fmt.Sprintf("%d.", r.inputs), false)
 	defer done()
@@ -212,6 +216,9 @@ func (r *REPL) forgetLoaded(f *syntax.File) {
 
 // remember keeps a statement that succeeded for :save. Its value is _ now if isLast.
 func (r *REPL) remember(f *file, stmt syntax.Stmt, isLast bool) {
+	if isLast && f.source(stmt) == "_" {
+		return // it says nothing new
+	}
 	if r.last >= 0 && usesLast(stmt) {
 		r.saved[r.last].named = true
 	}

@@ -85,7 +85,7 @@ func (r *REPL) commandHelp() error {
 	rows = append(rows,
 		[]string{"NAME?", "what it is for, as help(NAME): service?"},
 		[]string{"_", "the last value that was printed"},
-		[]string{"Tab", "completes names, parameters, attributes, files to load, partitions"},
+		[]string{"Tab", "completes names, parameters, attributes, keys, files to load, partitions"},
 		[]string{"Ctrl-C", "stops what runs, and keeps what is there"})
 	return runtime.WriteTable(r.run.env.Stdout, []string{"command", ""}, rows)
 }
@@ -194,7 +194,9 @@ func writeSaved(name string, text []byte, replace bool) error {
 func (r *REPL) recipe() []byte {
 	var b bytes.Buffer
 	target := strings.NewReplacer(`"`, "", `\`, "", "\n", "").Replace(r.run.session.Target.Name)
-	fmt.Fprintf(&b, "\"\"\"A session of aifb repl on %s.\"\"\"\n\n", target)
+	if !strings.HasPrefix(r.saved[0].text, `"`) || r.saved[0].named { // it begins with no docstring
+		fmt.Fprintf(&b, "\"\"\"A session of aifb repl on %s.\"\"\"\n\n", target)
+	}
 	loaded := make(map[string]bool)
 	for _, s := range r.saved {
 		if s.load && loaded[s.text] {

@@ -11,6 +11,7 @@ import (
 
 	"go.starlark.net/resolve"
 	"go.starlark.net/starlark"
+	"go.starlark.net/syntax"
 )
 
 // Complete returns what may stand in a line of the statement that is being entered, from the byte start on, in place of
@@ -54,6 +55,7 @@ type openCall struct {
 	name  string   // a path, such as "ready.http"; "": it is no call
 	given []string // the names of its arguments
 	param string   // the name of the argument that is being entered; "" is not named
+	of    string   // a path, of what the bracket is an index; "": it is none
 	args  int      // how many came before
 	text  string   // the first, if it is a text
 	fresh bool     // nothing of the argument is there yet but for a word
@@ -97,7 +99,9 @@ func cursorAt(text string) cursor {
 			switch c {
 			case '(':
 				open = append(open, &openCall{name: last, fresh: true})
-			case '[', '{':
+			case '[':
+				open = append(open, &openCall{of: last, fresh: true})
+			case '{':
 				open = append(open, &openCall{})
 			case ')', ']', '}':
 				open = open[:max(len(open)-1, 1)]
@@ -189,10 +193,31 @@ func (r *REPL) completeText(p cursor, after string) (candidates []string) {
 		}
 	case p.call.name == "load":
 		candidates = wrap("", r.loadableNames(p.call.text), end)
+	case p.call.of != "" && p.call.fresh:
+		candidates = r.keys(p.call.of, p.quote, end, after)
 	case p.call.param == "partition":
 		candidates = wrap("", r.cluster.get(), end)
 	}
 	return withPrefix(candidates, p.word)
+}
+
+// keys returns the keys of a dict that are texts without escapes, each with the end of the index.
+func (r *REPL) keys(path string, quote byte, end, after string) (keys []string) {
+	v, err := r.names.lookup(path)
+	dict, ok := v.(*starlark.Dict)
+	if err != nil || !ok {
+		return nil
+	}
+	if end != "" && after == "" {
+		end += "]"
+	}
+	for _, key := range dict.Keys() {
+		text, ok := starlark.AsString(key)
+		if ok && syntax.Quote(text, false) == `"`+text+`"` && strings.IndexByte(text, quote) < 0 {
+			keys = append(keys, text+end)
+		}
+	}
+	return keys
 }
 
 func wrap(front string, texts []string, end string) (all []string) {

@@ -28,6 +28,8 @@ rate = 1
 def measure(db, clients = 1, **labels): fail("completion calls nothing")
 
 tab = measurements()
+d = {"alpha": 1, "all": 2, 3: 4, "it's": 5, "new\\nline": 6}
+job = struct(labels = d)
 `)
 	if out.Len() > 0 {
 		t.Fatal(out.String())
@@ -98,6 +100,16 @@ func TestComplete(t *testing.T) {
 		{"print(\"re^", ""},
 		{"# re^", ""},
 		{"'''\nre^", ""},
+
+		// keys
+		{"d[\"al^", `alpha"] all"]`},
+		{"d['^", "alpha'] all']"},
+		{"print(d[\"a^\"])", "alpha all"},
+		{"d[\"it^", `it's"]`},
+		{"job.labels[\"alp^", `alpha"]`},
+		{"d[\"x\" + \"al^", ""},
+		{"rate[\"al^", ""},
+		{"[\"al^", ""},
 
 		// commands
 		{":^", "help vars load  save  time  reset quit"},

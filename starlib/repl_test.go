@@ -71,6 +71,9 @@ func TestREPLEval(t *testing.T) {
 			"warning: <input 1>:1:31: undefined: odd so far; did you mean ord?\nTrue\n" +
 				"error: undefined: odd\n  --> <input 1>:1:31 in even\n     1 | def even(n): return n == 0 or odd(n - 1)\n" +
 				"       |                               ^^^\n  --> <input 3>:1:1\n  hint: did you mean ord?\nTrue\n"},
+		{"an empty line in a block", "def f():\n    x = 1\n\n    return x\nf()\n",
+			"error: got indent, want primary expression\n  --> <input 2>:1:5\n     1 |     return x\n       |     ^^^^^^\n" +
+				"  hint: an empty line has ended the statement before; :load FILE takes them in\n"},
 		{"defaults are not later", "def f(x = nosuch): pass\n\n",
 			"error: undefined: nosuch\n  --> <input 1>:1:11\n     1 | def f(x = nosuch): pass\n       |           ^^^^^^\n"},
 		{"an error keeps what is there", "a = 1; fail(\"no\"); b = 2\na\nb\n",
@@ -110,6 +113,17 @@ func TestREPLEval(t *testing.T) {
 	}
 }
 
+// A recipe that was run before has a docstring of its own.
+func TestREPLSaveDocstring(t *testing.T) {
+	t.Parallel()
+	file := filepath.Join(t.TempDir(), "s.star")
+	shown, _ := enter(t, "\"\"\"Mine.\"\"\"\nx = 1\n:save "+file+"\n")
+	text, err := os.ReadFile(file)
+	if want := "\"\"\"Mine.\"\"\"\nx = 1\n"; string(text) != want {
+		t.Errorf("got %q, %v; the REPL showed\n%s", text, err, shown)
+	}
+}
+
 // What was entered and succeeded is saved as a recipe that does the same.
 func TestREPLSave(t *testing.T) {
 	t.Parallel()
@@ -123,6 +137,7 @@ def f(x):
 n = 4; nosuch
 n = 5; fail("this is not saved"); n = 6
 f(2)
+_
 y = _ + 1; print(y)
 for i in range(2):
     print("i is", i)
