@@ -1,6 +1,7 @@
 package starlib
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 	"slices"
@@ -49,7 +50,11 @@ func (r *Reference) Find(name string) (*Reference, error) {
 		}
 	}
 	if len(found.Builtins)+len(found.Types) == 0 {
-		return nil, runtime.Faultf(runtime.FaultUsage, runtime.DidYouMean(name, names), "there is no builtin or type %s", name)
+		hint := cmp.Or(runtime.DidYouMean(name, names), "aifb doc lists them")
+		if starlark.Universe.Has(name) || slices.Contains(languageWords, name) {
+			hint = name + " is Starlark's own: https://github.com/google/starlark-go/blob/master/doc/spec.md"
+		}
+		return nil, runtime.Faultf(runtime.FaultUsage, hint, "there is no builtin or type %s", name)
 	}
 	return found, nil
 }

@@ -49,7 +49,7 @@ func commandHelp(c *cli.Context, std streams) error {
 const completion = `# Completion of aifb in bash:  eval "$(aifb help completion)"
 _aifb() {
 	local words=("${COMP_WORDS[@]:0:COMP_CWORD}")
-	if [[ $2 == -* ]]; then words+=("${2/#--/-}"); fi
+	if [[ $2 == -* ]]; then words+=("${2/#--/-}"); elif [[ ${words[COMP_CWORD-1]} == -* ]]; then return; fi
 	COMPREPLY=($(compgen -W "$("${words[@]}" ` + completionFlag + ` 2>/dev/null)" -- "$2"))
 }
 complete -o default -F _aifb aifb
