@@ -29,6 +29,7 @@ type REPL struct {
 	saved   []statement // those that succeeded
 	last    int         // which of saved is the expression that _ is the value of; -1: none
 	foreign string      // the recipe that was run, if it is in a language of its own
+	open    *openDef
 	cluster partitions
 }
 
@@ -37,6 +38,13 @@ type statement struct {
 	text  string
 	load  bool
 	named bool // a later one uses its value, as _
+}
+
+// An openDef is the input before, if it is a function, which may go on behind an empty line: such a line ends what is
+// typed, but not what is pasted.
+type openDef struct {
+	*file
+	saved bool
 }
 
 // NewREPL returns a REPL. It knows the builtins, and loads files relative to the current directory.
@@ -71,6 +79,7 @@ func (r *REPL) Eval(ctx context.Context, readline func() ([]byte, error)) error 
 	}
 	line := strings.TrimSpace(string(first))
 	if command, ok := strings.CutPrefix(line, ":"); ok {
+		r.open = nil
 		return r.command(ctx, command, readline)
 	}
 	if m := questionForm.FindStringSubmatch(line); m != nil {
@@ -95,34 +104,57 @@ var wordHints = map[string]string{
 
 // evalFrom reads a statement whose first line is there, and runs it.
 func (r *REPL) evalFrom(ctx context.Context, first []byte, readline func() ([]byte, error)) error {
+	if len(bytes.TrimSpace(first)) == 0 {
+		if r.open != nil {
+			r.open.text = append(r.open.text, first...)
+		}
+		return nil
+	}
 	r.inputs++
 	f := &file{name: fmt.Sprintf("<input %d>", r.inputs), kept: true}
 	r.run.loader.files[r.run.loader.sibling(f.name)] = f
 	r.input = f
 	defer func() { r.input = nil }()
-	if err := f.read(first, readline); err != nil {
+	before, lines, indented := r.open, [][]byte{first}, first[0] == ' ' || first[0] == '\t'
+	if r.open = nil; indented && before != nil {
+		lines = append(bytes.SplitAfter(before.text, []byte("\n")), first)
+	}
+	if bytes.HasPrefix(lines[0], []byte("def ")) {
+		r.open = &openDef{file: f}
+	}
+	if err := f.read(lines, readline); err != nil {
 		errs := r.run.loader.compileErrors(f, err)
-		if len(strings.TrimLeft(string(first), " \t")) < len(first) {
+		if indented && r.open == nil {
 			errs[0].Err = &runtime.Error{Hint: "an empty line has ended the statement before; :load FILE takes them in", Err: errs[0].Err}
 		}
 		return joinErrors(errs)
 	}
 	t, done := r.run.thread(ctx, fmt.Sprintf("%d.", r.inputs), false)
 	defer done()
-	return r.perform(ctx, t, f, true)
+	saved := len(r.saved)
+	err := r.perform(ctx, t, f, true)
+	if err == nil && r.open != nil {
+		r.open.saved = true
+		if len(lines) > 1 && before.saved {
+			r.saved = slices.Delete(r.saved, saved-1, saved) // it is part of this
+		}
+	}
+	return err
 }
 
-// read reads the text of a statement, until it is complete or there is no more, and parses it.
-func (f *file) read(first []byte, readline func() ([]byte, error)) error {
+// read reads the text of a statement, until it is complete or there is no more, and parses it. Of the lines that are given
+// an empty one ends no statement.
+func (f *file) read(given [][]byte, readline func() ([]byte, error)) error {
 	var last error // of readline
 	_, incomplete := dialect().ParseCompoundStmt(f.name, func() (line []byte, err error) {
-		for line, first = first, nil; line == nil || len(f.text) > 0 && f.isComment(line); {
-			f.text = append(f.text, line...)
-			if line, last = readline(); last != nil {
+		for more := true; more; f.text = append(f.text, line...) {
+			if len(given) > 0 {
+				line, given = given[0], given[1:]
+			} else if line, last = readline(); last != nil {
 				return nil, last
 			}
+			more = len(f.text) > 0 && f.isNoEnd(line, len(given) > 0)
 		}
-		f.text = append(f.text, line...)
 		return line, nil
 	})
 	var err error
@@ -132,10 +164,11 @@ func (f *file) read(first []byte, readline func() ([]byte, error)) error {
 	return err
 }
 
-// isComment reports whether a line that follows the text is a comment, which Starlark's parser takes for the empty line
-// at the end of a statement.
-func (f *file) isComment(line []byte) bool {
-	return bytes.HasPrefix(bytes.TrimSpace(line), []byte("#")) && cursorAt(string(f.text)).quote == 0
+// isNoEnd reports whether a line that follows the text is a comment, which Starlark's parser takes for the empty line at
+// the end of a statement, or if there is more an empty line.
+func (f *file) isNoEnd(line []byte, more bool) bool {
+	line = bytes.TrimSpace(line)
+	return (bytes.HasPrefix(line, []byte("#")) || more && len(line) == 0) && cursorAt(string(f.text)).quote == 0
 }
 
 // perform runs the statements of a file, one after the other, as far as they succeed. If echo it prints the values of

@@ -71,9 +71,11 @@ func TestREPLEval(t *testing.T) {
 			"warning: <input 1>:1:31: undefined: odd so far; did you mean ord?\nTrue\n" +
 				"error: undefined: odd\n  --> <input 1>:1:31 in even\n     1 | def even(n): return n == 0 or odd(n - 1)\n" +
 				"       |                               ^^^\n  --> <input 3>:1:1\n  hint: did you mean ord?\nTrue\n"},
-		{"an empty line in a block", "def f():\n    x = 1\n\n    return x\nf()\n",
-			"error: got indent, want primary expression\n  --> <input 2>:1:5\n     1 |     return x\n       |     ^^^^^^\n" +
+		{"an empty line in a block", "for i in [1]:\n    i\n\n    print(i)\n",
+			"error: got indent, want primary expression\n  --> <input 2>:1:5\n     1 |     print(i)\n       |     ^^^^^\n" +
 				"  hint: an empty line has ended the statement before; :load FILE takes them in\n"},
+		{"empty lines in a function", "def f(n):\n    \"\"\"\n    Says\n\n    more.\n    \"\"\"\n    if n:\n        return 1\n\n\n    # comment\n\n    x = [\n\n    ]\n\n    return 2 // n\n\nf(1), f(0)\n",
+			"error: floored division by zero\n  --> <input 4>:17:14 in f\n    17 |     return 2 // n\n       |              ^\n  --> <input 5>:1:7\n"},
 		{"defaults are not later", "def f(x = nosuch): pass\n\n",
 			"error: undefined: nosuch\n  --> <input 1>:1:11\n     1 | def f(x = nosuch): pass\n       |           ^^^^^^\n"},
 		{"an error keeps what is there", "a = 1; fail(\"no\"); b = 2\na\nb\n",
@@ -132,6 +134,7 @@ load("@aifb//lib.star", "boom")
 n = 3  # of them
 def f(x):
     # a comment
+
     return x * n
 
 n = 4; nosuch
@@ -139,6 +142,11 @@ n = 5; fail("this is not saved"); n = 6
 f(2)
 _
 y = _ + 1; print(y)
+def g(x):
+    y = x
+
+    return y
+
 for i in range(2):
     print("i is", i)
 
@@ -154,11 +162,16 @@ load("@aifb//lib.star", "boom")
 n = 3  # of them
 def f(x):
     # a comment
+
     return x * n
 n = 5
 _ = f(2)
 y = _ + 1
 print(y)
+def g(x):
+    y = x
+
+    return y
 for i in range(2):
     print("i is", i)
 _ = 7
