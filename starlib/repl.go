@@ -85,7 +85,7 @@ func (r *REPL) Eval(ctx context.Context, readline func() ([]byte, error)) error 
 	if m := questionForm.FindStringSubmatch(line); m != nil {
 		return r.help(ctx, m[1])
 	}
-	if hint := wordHints[line]; hint != "" && !r.names.isUsers(line) {
+	if hint := wordHints[line]; hint != "" && !r.names.isUsers(strings.TrimSuffix(line, "()")) {
 		_, err := fmt.Fprintln(r.run.env.Stdout, hint)
 		return err
 	}
@@ -100,6 +100,8 @@ var wordHints = map[string]string{
 	"help": "help() lists the builtins; help(x), or x?, says what x is; :help lists the commands",
 	"exit": "exit(), :quit or Ctrl-D leave",
 	"quit": "exit(), :quit or Ctrl-D leave",
+
+	"quit()": "exit(), :quit or Ctrl-D leave",
 }
 
 // evalFrom reads a statement whose first line is there, and runs it.
@@ -125,7 +127,7 @@ func (r *REPL) evalFrom(ctx context.Context, first []byte, readline func() ([]by
 	if err := f.read(lines, readline); err != nil {
 		errs := r.run.loader.compileErrors(f, err)
 		if indented && r.open == nil {
-			errs[0].Err = &runtime.Error{Hint: "an empty line has ended the statement before; :load FILE takes them in", Err: errs[0].Err}
+			errs[0].Err = &runtime.Error{Hint: "an empty line, or an error, has ended the statement before; :load FILE reads a whole file", Err: errs[0].Err}
 		}
 		return joinErrors(errs)
 	}

@@ -73,7 +73,7 @@ func TestREPLEval(t *testing.T) {
 				"       |                               ^^^\n  --> <input 3>:1:1\n  hint: did you mean ord?\nTrue\n"},
 		{"an empty line in a block", "for i in [1]:\n    i\n\n    print(i)\n",
 			"error: got indent, want primary expression\n  --> <input 2>:1:5\n     1 |     print(i)\n       |     ^^^^^\n" +
-				"  hint: an empty line has ended the statement before; :load FILE takes them in\n"},
+				"  hint: an empty line, or an error, has ended the statement before; :load FILE reads a whole file\n"},
 		{"empty lines in a function", "def f(n):\n    \"\"\"\n    Says\n\n    more.\n    \"\"\"\n    if n:\n        return 1\n\n\n    # comment\n\n    x = [\n\n    ]\n\n    return 2 // n\n\nf(1), f(0)\n",
 			"error: floored division by zero\n  --> <input 4>:17:14 in f\n    17 |     return 2 // n\n       |              ^\n  --> <input 5>:1:7\n"},
 		{"defaults are not later", "def f(x = nosuch): pass\n\n",
@@ -103,6 +103,7 @@ func TestREPLEval(t *testing.T) {
 				"error: that is not how :save is used\n  hint: :save FILE\n" +
 				"error: that is not how :vars is used\n  hint: :vars\n"},
 		{"vars", ":vars\nxs = [1, 2]\ndef f(): pass\n\n1\n:vars\n", "1\nname  type      value\nf     function  <function f>\nxs    list      [1, 2]\n"},
+		{"words", "quit()\nquit\ndef quit(): return 1\n\nquit()\n", "exit(), :quit or Ctrl-D leave\nexit(), :quit or Ctrl-D leave\n1\n"},
 		{"time", ":time fail(\"slow\")\n", "error: slow\n  --> <input 1>:1:1\n     1 | fail(\"slow\")\n       | ^^^^\n"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
