@@ -187,7 +187,7 @@ error: item 2 (y): key "y" not in dict
 `},
 		{"parallel begins nothing after an error", `
 def f(n):
-    print(n)
+    sleep(n); print(n)
     if n == 1:
         fail("one")
     sleep(10)
