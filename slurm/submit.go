@@ -61,7 +61,7 @@ const submitShell = `submit() { # KEY DIR ATTEMPT NAME TASKS LIMITS SCRIPT ARG..
 		reply "files.$key" 1 "$({ printf %s "$script" | cat >|"$dir/script"; } 2>&1)"
 		return 0
 	fi
-	out=$($bound sbatch --parsable "$@" 2>>"$file" </dev/null)
+	out=$(exec $bound sbatch --parsable "$@" 2>>"$file" </dev/null)
 	code=$?
 	printf '\n%s begin out\n%s\n%s end %s\n' "$secret" "$out" "$secret" "$code" >>"$file"
 	case $code:$out in
