@@ -70,6 +70,35 @@ func TestSessionAdopt(t *testing.T) {
 	})
 }
 
+// Of a run that is taken over there may be nothing new at first. Its jobs are looked after all the same.
+func TestSessionAdoptNothingNew(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := &cluster{plays: map[string]play{"db": {}}}
+		killed, store := session(t, c)
+		db := start(t, killed, "db")
+		if err := killed.WaitRunning(t.Context(), runtime.Wait{}, db); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(10 * time.Minute)
+		left := &memory{recs: slices.Clone(store.recs)}
+		if _, err := killed.Close(t.Context(), nil, true); err != nil {
+			t.Fatal(err)
+		}
+
+		s := &runtime.Session{Run: killed.Run, Store: left, Files: t.TempDir(), Target: killed.Target}
+		if err := s.Adopt(t.Context(), left.Records(t.Context(), runtime.Query{})); err != nil {
+			t.Fatal(err)
+		}
+		if n := len(left.recs); n != len(store.recs)-1 { // without the end
+			t.Fatalf("there is something new: %v", left.recs[n-1])
+		}
+		time.Sleep(time.Second) // all goroutines have begun to wait
+		if stopped := finish(t, s, errors.New("stopped")); !slices.Equal(stopped, []string{"db"}) {
+			t.Errorf("stopped %v, want db", stopped)
+		}
+	})
+}
+
 // fold returns the state that the records lead to.
 func fold(t *testing.T, store *memory) *runtime.RunState {
 	t.Helper()

@@ -84,9 +84,7 @@ func (s *Session) apply(recs []Record) error {
 
 // wakeAll makes those who wait look again. The caller holds mu.
 func (s *Session) wakeAll() {
-	if s.changed != nil {
-		close(s.changed)
-	}
+	close(s.changed)
 	s.changed = make(chan struct{})
 }
 

@@ -47,7 +47,7 @@ type Session struct {
 
 	mu       sync.Mutex // guards what follows
 	state    RunState
-	changed  chan struct{}     // closed and replaced whenever the state changes
+	changed  chan struct{}     // closed and replaced whenever the state changes; never nil
 	home     *home             // what is known of the target; nil before the first deed
 	aifb     string            // the path of aifb on the target, once it is there
 	images   map[string]bool   // the files of images that are there
@@ -84,7 +84,7 @@ func (s *Session) Open(ctx context.Context) error {
 }
 
 func (s *Session) init() {
-	s.wake = make(chan struct{}, 1)
+	s.wake, s.changed = make(chan struct{}, 1), make(chan struct{})
 	s.images, s.told = make(map[string]bool), make(map[string]bool)
 	s.unstored, s.numbers = make(map[string]Record), make(map[string]int)
 	s.lists = budget{size: 20, every: 10 * time.Second}
