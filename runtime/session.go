@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"iter"
 	"maps"
+	"strings"
 	"sync"
 	"time"
 )
@@ -45,22 +46,23 @@ type Session struct {
 	// Warn, if not nil, is told what went wrong without ending the run; Tell, of what takes its time.
 	Warn, Tell func(string)
 
-	mu       sync.Mutex // guards what follows
-	state    RunState
-	changed  chan struct{}     // closed and replaced whenever the state changes; never nil
-	home     *home             // what is known of the target; nil before the first deed
-	aifb     string            // the path of aifb on the target, once it is there
-	images   map[string]bool   // the files of images that are there
-	before   map[string]Deed   // what was done before the run was resumed, and not yet again
-	told     map[string]bool   // the jobs whose refusal was reported
-	numbers  map[string]int    // the next one to try for a name that is taken
-	unstored map[string]Record // the intents that are only in the state, by token
-	toSubmit []string          // the names of jobs that the submitter has not yet seen
-	freed    bool              // a job has ended since the submitter last looked
-	closing  bool              // nothing is submitted any more
-	broken   error             // what the store failed with, or a panic: the run is over, and is ended from what is known
-	unsaved  []Record          // what has happened since
-	lists    budget            // of the questions that the recipe asks the scheduler
+	mu        sync.Mutex // guards what follows
+	state     RunState
+	changed   chan struct{}       // closed and replaced whenever the state changes; never nil
+	home      *home               // what is known of the target; nil before the first deed
+	aifb      string              // the path of aifb on the target, once it is there
+	images    map[string]bool     // the files of images that are there
+	before    map[string]Deed     // what was done before the run was resumed, and not yet again
+	told      map[string]bool     // the jobs whose refusal was reported
+	cancelled map[JobID]time.Time // when a job was last cancelled by this process
+	numbers   map[string]int      // the next one to try for a name that is taken
+	unstored  map[string]Record   // the intents that are only in the state, by token
+	toSubmit  []string            // the names of jobs that the submitter has not yet seen
+	freed     bool                // a job has ended since the submitter last looked
+	closing   bool                // nothing is submitted any more
+	broken    error               // what the store failed with, or a panic: the run is over, and is ended from what is known
+	unsaved   []Record            // what has happened since
+	lists     budget              // of the questions that the recipe asks the scheduler
 
 	secrets secrets // what must not show
 
@@ -85,7 +87,7 @@ func (s *Session) Open(ctx context.Context) error {
 
 func (s *Session) init() {
 	s.wake, s.changed = make(chan struct{}, 1), make(chan struct{})
-	s.images, s.told = make(map[string]bool), make(map[string]bool)
+	s.images, s.told, s.cancelled = make(map[string]bool), make(map[string]bool), make(map[JobID]time.Time)
 	s.unstored, s.numbers = make(map[string]Record), make(map[string]int)
 	s.lists = budget{size: 20, every: 10 * time.Second}
 	s.tallied, s.talliedAt, s.warned = s.counted(), s.now(), make(map[string]bool)
@@ -134,11 +136,16 @@ func (s *Session) Stop(ctx context.Context, hs ...*Handle) error {
 }
 
 // cancel ends those of the named jobs that are live, and waits until the files of all are here. Of a job that is still
-// to be submitted it waits for the answer first, unless the submitter has ended.
+// to be submitted it waits for the answer first, unless the submitter has ended. Where a cancellation fails, the watcher
+// tries it again.
 func (s *Session) cancel(ctx context.Context, names []string) error {
-	ctx, done := withTimeout(ctx, s.Clock, stopGrace, Faultf(FaultInfra,
-		"look for them in squeue, then run `aifb stop "+s.Run+"`", "the jobs did not end within %v", stopGrace))
+	late := fmt.Errorf("not within %v", stopGrace)
+	ctx, done := withTimeout(ctx, s.Clock, stopGrace, late)
 	defer done()
+	var failed error
+	if len(s.lost(names)) > 0 { // which may take its time
+		failed = s.cancelLive(ctx, names, nil)
+	}
 	err := s.await(ctx, func(st *RunState) (bool, error) {
 		for _, name := range names {
 			if j := st.Job(name); j.Waiting() && j.Held == nil && !s.closing {
@@ -150,13 +157,11 @@ func (s *Session) cancel(ctx context.Context, names []string) error {
 	if err == nil {
 		err = s.findLost(ctx, names)
 	}
-	if err != nil {
-		return err
+	failed = errors.Join(s.cancelLive(ctx, names, nil), err, failed)
+	if failed != nil && (ctx.Err() != nil || err != nil || ClassOf(failed) == Permanent) {
+		return failed
 	}
-	if err := s.cancelLive(ctx, names, nil); err != nil {
-		return err
-	}
-	return s.await(ctx, func(st *RunState) (bool, error) {
+	err = s.await(ctx, func(st *RunState) (bool, error) {
 		for _, name := range names {
 			if j := st.Job(name); j.ID != "" && j.Collected == nil {
 				return false, nil
@@ -164,19 +169,61 @@ func (s *Session) cancel(ctx context.Context, names []string) error {
 		}
 		return true, nil
 	})
+	if errors.Is(err, late) {
+		return s.notEnded(names, failed)
+	}
+	return err
 }
 
-// cancelLive ends those of the named jobs that are live. Why says who wants it, if it is neither the recipe nor the user.
+// notEnded says what has become of those of the named jobs that were cancelled in vain, and why they may not have been.
+func (s *Session) notEnded(names []string, failed error) error {
+	const most = 5
+	var left []string
+	s.view(func(st *RunState) {
+		for _, name := range names {
+			j := st.Job(name)
+			switch {
+			case j.ID == "" || j.Collected != nil:
+			case j.Live() && j.Status.State == Running && j.Status.Reason != "": // such as COMPLETING
+				left = append(left, fmt.Sprintf("%s (job %s) is %s (%s)%s", name, j.ID, j, j.Status.Reason, st.stale(s.now())))
+			case j.Live():
+				left = append(left, fmt.Sprintf("%s (job %s) is %s%s", name, j.ID, j, st.stale(s.now())))
+			default:
+				left = append(left, fmt.Sprintf("%s (job %s) %s, but its files are not here", name, j.ID, j))
+			}
+		}
+	})
+	if more := len(left) - most; more > 0 {
+		left = append(left[:most], fmt.Sprintf("and %d more", more))
+	}
+	err := Faultf(FaultInfra, "look for them in squeue, then run `aifb stop "+s.Run+"`",
+		"the jobs did not end within %v after they were cancelled: %s", stopGrace, strings.Join(left, "; "))
+	return errors.Join(err, failed)
+}
+
+// cancelAgain is after how long a job is cancelled again that still runs. It is longer than a scheduler usually takes to
+// kill what does not end by itself; and a cancellation that comes while a job is being launched may have no effect.
+const cancelAgain = 40 * time.Second
+
+// cancelFailed is the same for a cancellation that failed.
+const cancelFailed = 10 * time.Second
+
+// cancelLive ends those of the named jobs that are live, but for those that were told to a moment ago. Why says who wants
+// it, if it is neither the recipe nor the user.
 func (s *Session) cancelLive(ctx context.Context, names []string, why error) error {
 	var ids []JobID
 	var recs []Record
 	s.view(func(st *RunState) {
 		for _, name := range names {
 			j := st.Job(name)
-			if !j.Live() {
+			if !j.Live() || !s.mayCancel(j) {
 				continue
 			}
 			ids = append(ids, j.ID)
+			s.cancelled[j.ID] = s.now()
+			if j.Stopping {
+				continue
+			}
 			rec := event(KindJobStopping, name, nil)
 			if why != nil {
 				rec = event(KindJobStopping, name, problem(why))
@@ -188,11 +235,23 @@ func (s *Session) cancelLive(ctx context.Context, names []string, why error) err
 		return nil
 	}
 	s.append(ctx, recs...) // a store that fails is no reason to leave the jobs; await and Close say it
-	if err := s.Target.Scheduler.Cancel(ctx, ids...); err != nil {
+	err := s.Target.Scheduler.Cancel(ctx, ids...)
+	if err != nil {
+		s.view(func(*RunState) {
+			for _, id := range ids {
+				s.cancelled[id] = s.now().Add(cancelFailed - cancelAgain)
+			}
+		})
 		return fmt.Errorf("cancel: %w", err)
 	}
 	s.nudge()
 	return nil
+}
+
+// mayCancel reports whether it is time to cancel a job, or to do so again. The caller holds mu.
+func (s *Session) mayCancel(j *JobState) bool {
+	last, ok := s.cancelled[j.ID]
+	return !ok || s.since(last) >= cancelAgain
 }
 
 // Record appends a measurement of the recipe's own.

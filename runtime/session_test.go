@@ -61,6 +61,7 @@ type play struct {
 	silent  bool          // it leaves no exit.json, as after a power cut
 	gone    bool          // the scheduler forgets it when it ends
 	unsure  time.Duration // after its end, before the scheduler can tell
+	deaf    int           // how often it is cancelled in vain
 	refuse  error
 }
 
@@ -72,6 +73,7 @@ type cluster struct {
 	polls   int
 	down    func() error  // what a query fails with now
 	slow    time.Duration // a submission takes
+	stuck   func() error  // what a cancellation fails with now
 	cancels []runtime.JobID
 }
 
@@ -130,8 +132,15 @@ func (c *cluster) Status(_ context.Context, ids ...runtime.JobID) (map[runtime.J
 func (c *cluster) Cancel(_ context.Context, ids ...runtime.JobID) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if c.stuck != nil {
+		if err := c.stuck(); err != nil {
+			return err
+		}
+	}
 	for _, id := range ids {
-		if j := c.jobs[id]; j.cancelled.IsZero() {
+		if j := c.jobs[id]; j.deaf > 0 {
+			j.deaf--
+		} else if j.cancelled.IsZero() {
 			j.cancelled = time.Now()
 			c.cancels = append(c.cancels, id)
 		}

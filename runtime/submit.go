@@ -190,11 +190,17 @@ func (u *submitter) storeIntents(ctx context.Context, jobs []Job) error {
 func (u *submitter) answered(ctx context.Context, jobs []Job, subs []Submission) {
 	var recs []Record
 	var trouble error
+	var unwanted []string // the recipe has stopped them, and did not wait for the answer
 	for i, sub := range subs {
 		name := jobs[i].Name
 		switch {
 		case sub.Err == nil:
 			recs = append(recs, event(KindJobSubmitted, name, Submitted{ID: sub.ID}))
+			u.view(func(st *RunState) {
+				if st.Job(name).Refused != nil {
+					unwanted = append(unwanted, name)
+				}
+			})
 			continue
 		case ClassOf(sub.Err) == Permanent:
 			recs = append(recs, event(KindJobRefused, name, problem(sub.Err)))
@@ -214,6 +220,9 @@ func (u *submitter) answered(ctx context.Context, jobs []Job, subs []Submission)
 	}
 	u.append(ctx, recs...) // a store that fails ends the run; and the jobs are there
 	u.watch()
+	if err := u.cancelLive(ctx, unwanted, nil); err != nil && ctx.Err() == nil {
+		u.warn("%v", err)
+	}
 }
 
 // hold returns the record of why a job is not submitted yet, if that is news.
@@ -327,9 +336,7 @@ func (s *Session) findLost(ctx context.Context, names []string) error {
 				recs = append(recs, event(KindJobSubmitted, j.Name, Submitted{ID: f.ID}))
 			}
 		}
-		if err := s.append(ctx, recs...); err != nil {
-			return err
-		}
+		s.append(ctx, recs...) // a store that fails is no reason to leave the jobs
 	}
 	s.refuse(ctx, slices.Collect(maps.Values(s.lost(names))), errors.New("it was stopped before it was submitted"))
 	return nil

@@ -41,6 +41,7 @@ type watcher struct {
 	extra    budget
 	events   chan []jobEvent
 	watched  bool            // what jobs write is watched
+	deaf     bool            // the last cancellation failed
 	asked    map[string]bool // the jobs, by token, that ended badly and about which the scheduler was asked
 }
 
@@ -94,6 +95,7 @@ func (w *watcher) run(ctx context.Context) {
 		stop()
 		w.settle(ctx)
 		w.endOrphans(ctx)
+		w.cancelAgain(ctx)
 	}
 }
 
@@ -350,10 +352,32 @@ func (w *watcher) endOrphans(ctx context.Context) {
 		}
 	})
 	for service, names := range orphans {
-		if err := w.cancelLive(ctx, names, why[service]); err != nil && ctx.Err() == nil {
-			w.warn("%v", err)
-			w.next = w.now().Add(w.Target.PollMin) // to try again
+		w.stop(ctx, names, why[service])
+	}
+}
+
+// cancelAgain cancels the jobs again that were to end some time ago: what was said of it may not have arrived, be it
+// because it failed, or because the process that was about to say it was killed.
+func (w *watcher) cancelAgain(ctx context.Context) {
+	var names []string
+	w.view(func(st *RunState) {
+		for _, j := range st.Jobs {
+			if j.Live() && j.Stopping && w.mayCancel(j) {
+				names = append(names, j.Job.Name)
+			}
 		}
+	})
+	w.stop(ctx, names, nil)
+}
+
+// stop cancels jobs. If that fails, the user is told once, and it is tried again.
+func (w *watcher) stop(ctx context.Context, names []string, why error) {
+	err := w.cancelLive(ctx, names, why)
+	if err != nil && ctx.Err() == nil && !w.deaf {
+		w.warn("%v; it is tried again", err)
+	}
+	if len(names) > 0 {
+		w.deaf = err != nil
 	}
 }
 
