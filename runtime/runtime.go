@@ -81,7 +81,8 @@ type Scheduler interface {
 
 	// Status returns what is known of the jobs, by one query however many they are. A job that the scheduler does
 	// not know, not yet or not any more, is not in the map. One of which it may tell later, because a part of it is
-	// down or behind, is there as Unknown, with the reason. An error says nothing about any job.
+	// down or behind, is there as Unknown, with the reason, and Gone if it certainly does not run. An error says nothing
+	// about any job.
 	Status(ctx context.Context, ids ...JobID) (map[JobID]Status, error)
 
 	// Cancel ends the jobs and all their processes. Cancelling an ended or unknown job is no error.
@@ -263,7 +264,8 @@ type Status struct {
 	Attempt int       `json:"attempt,omitempty"` // how often the scheduler ran it before, if it says
 	Start   time.Time `json:"start,omitzero"`    // of one that waits: when the scheduler expects it to start
 	End     time.Time `json:"end,omitzero"`
-	By      string    `json:"by,omitempty"` // who says so: "squeue", "sacct", "scontrol", or the job's own "exit.json"
+	By      string    `json:"by,omitempty"`   // who says so: "squeue", "sacct", "scontrol", or the job's own "exit.json"
+	Gone    bool      `json:"gone,omitempty"` // of one that is Unknown: it has ended, only how is not known yet
 }
 
 // A State is a stage of a job's life.

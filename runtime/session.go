@@ -201,9 +201,9 @@ func (s *Session) notEnded(names []string, failed error) error {
 	return errors.Join(err, failed)
 }
 
-// cancelAgain is after how long a job is cancelled again that still runs. It is longer than a scheduler usually takes to
+// CancelAgain is after how long a job is cancelled again that still runs. It is longer than a scheduler usually takes to
 // kill what does not end by itself; and a cancellation that comes while a job is being launched may have no effect.
-const cancelAgain = 40 * time.Second
+const CancelAgain = 40 * time.Second
 
 // cancelFailed is the same for a cancellation that failed.
 const cancelFailed = 10 * time.Second
@@ -239,7 +239,7 @@ func (s *Session) cancelLive(ctx context.Context, names []string, why error) err
 	if err != nil {
 		s.view(func(*RunState) {
 			for _, id := range ids {
-				s.cancelled[id] = s.now().Add(cancelFailed - cancelAgain)
+				s.cancelled[id] = s.now().Add(cancelFailed - CancelAgain)
 			}
 		})
 		return fmt.Errorf("cancel: %w", err)
@@ -251,7 +251,7 @@ func (s *Session) cancelLive(ctx context.Context, names []string, why error) err
 // mayCancel reports whether it is time to cancel a job, or to do so again. The caller holds mu.
 func (s *Session) mayCancel(j *JobState) bool {
 	last, ok := s.cancelled[j.ID]
-	return !ok || s.since(last) >= cancelAgain
+	return !ok || s.since(last) >= CancelAgain
 }
 
 // Record appends a measurement of the recipe's own.

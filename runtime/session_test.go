@@ -121,7 +121,7 @@ func (c *cluster) Status(_ context.Context, ids ...runtime.JobID) (map[runtime.J
 		st := j.status()
 		j.write(st)
 		if end := j.submitted.Add(j.queue + j.run); st.State == runtime.Ended && time.Since(end) < j.unsure && j.unsure > 0 {
-			known[id] = runtime.Status{State: runtime.Unknown, Reason: "accounting is down"}
+			known[id] = runtime.Status{State: runtime.Unknown, Reason: "accounting is down", Gone: true}
 		} else if !j.gone || st.State != runtime.Ended {
 			known[id] = st
 		}

@@ -65,6 +65,25 @@ func TestStopInVain(t *testing.T) {
 	})
 }
 
+// A job that was cancelled, and that is gone, need not have an outcome for the run to end: accounting may be down for long.
+func TestStopWhileAccountingIsDown(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := &cluster{plays: map[string]play{"j": {run: time.Minute, silent: true, unsure: 10 * time.Hour}, "well": {run: time.Minute, unsure: 10 * time.Hour}}}
+		s, store := session(t, c)
+		start(t, s, "j")
+		start(t, s, "well")
+		time.Sleep(time.Hour)
+		finish(t, s, nil)
+		st := fold(t, store)
+		if got := st.Job("j").Status.Outcome; got != runtime.Cancelled {
+			t.Errorf("the outcome of a job that nobody knows of is %q", got)
+		}
+		if got := st.Job("well").Status.Outcome; got != runtime.Completed {
+			t.Errorf("the outcome of a job that said itself how it ended is %q", got)
+		}
+	})
+}
+
 // A client whose service has ended is cancelled again if that failed at first.
 func TestStopOrphanAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -14,8 +14,9 @@ const (
 	// before it counts as lost. It covers the lag of accounting and of shared file systems.
 	lostAfter = 5 * time.Minute
 
-	// goneAfter is the same for a job that the run has cancelled.
-	goneAfter = 15 * time.Second
+	// goneAfter is the same for a job that the run has cancelled, and behindAfter if its scheduler may yet tell how it
+	// ended. It can take hours until a database is up again, and who stops a run does not wait for that.
+	goneAfter, behindAfter = 15 * time.Second, time.Minute
 
 	// requeueGrace is how long a job that its node failed, and that may be run again, is waited for.
 	requeueGrace = 2 * time.Minute
@@ -247,7 +248,7 @@ func (w *watcher) changes(j JobState, known map[JobID]Status, files map[string][
 	st, ok := known[j.ID]
 	switch {
 	case !ok || st.State == Unknown:
-		st = w.vanished(j, !ok)
+		st = w.vanished(j, !ok, st.Gone)
 	case st.State == Pending && j.Started != nil && !j.Job.Needs.Requeue: // the answer is older than the job's word
 		return recs
 	case st.State == Ended && j.Job.Needs.Requeue && infrastructure(st.Outcome):
@@ -293,13 +294,17 @@ func (w *watcher) since(j JobState, d time.Duration) bool {
 }
 
 // vanished decides on a job of which the scheduler cannot tell: it ended if it said so itself, and it is lost if it has
-// been missing for long and is gone, so that the scheduler will not tell later either.
-func (w *watcher) vanished(j JobState, gone bool) Status {
+// been missing for long and is unknown, so that the scheduler will not tell later either. One that the run has cancelled
+// need only be gone.
+func (w *watcher) vanished(j JobState, unknown, gone bool) Status {
 	patience := lostAfter
-	if j.Stopping {
+	switch {
+	case j.Stopping && unknown:
 		patience = goneAfter
+	case j.Stopping:
+		patience = behindAfter
 	}
-	if long := w.since(j, patience); j.Exit != nil || gone && long {
+	if long := w.since(j, patience); j.Exit != nil || long && (unknown || gone && j.Stopping) {
 		return Status{State: Ended, Outcome: Lost, Node: j.Host()}
 	}
 	return Status{}

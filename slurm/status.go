@@ -73,6 +73,12 @@ func (s *Scheduler) Status(ctx context.Context, ids ...runtime.JobID) (map[runti
 		goOn = found.accountless // then it is slurmctld that has to be asked
 	}
 	s.memory.recall(time.Now(), missing, known)
+	for _, id := range missing { // by slurmctld, which is who runs them
+		if st, ok := known[id]; ok && st.State == runtime.Unknown && st.By == "sacct" && !s.federated.Load() {
+			st.Gone = true
+			known[id] = st
+		}
+	}
 	return known, nil
 }
 

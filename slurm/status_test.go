@@ -264,6 +264,24 @@ func TestStatusUnheardOf(t *testing.T) {
 	}
 }
 
+// A job that slurmctld does not know is gone, whatever accounting still has it as: records of jobs whose end was never
+// told stay as they are. One that is in a state that nobody has heard of may run.
+func TestStatusGone(t *testing.T) {
+	t.Parallel()
+	f := newFake(t, map[string]string{
+		"squeue": prints(record("7", "EXPLODED", "1:0", "0", "100", "200", "n1", "None")),
+		"sacct":  prints(row("9", "RUNNING", "0:0", "100", "Unknown", "n1", "50")),
+	})
+	known, err := f.Status(t.Context(), "7", "9")
+	if err != nil || known["7"].Gone || !known["9"].Gone {
+		t.Errorf("got %+v, %v", known, err)
+	}
+	f.federated.Store(true) // then another cluster, which squeue could not ask, may have it
+	if known, err = f.Status(t.Context(), "9"); err != nil || known["9"].State != runtime.Unknown || known["9"].Gone {
+		t.Errorf("in a federation: got %+v, %v", known, err)
+	}
+}
+
 // A task of an array is a job of its own. Accounting has other numbers for them, and calls them what squeue does.
 func TestStatusArrays(t *testing.T) {
 	t.Parallel()

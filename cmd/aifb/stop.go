@@ -217,35 +217,64 @@ const endTime = 2 * time.Minute
 
 // endJobs cancels jobs and waits until they have ended.
 func endJobs(ctx context.Context, target runtime.Target, jobs []runtime.Found) error {
-	var ids []runtime.JobID
-	for _, j := range jobs {
-		ids = append(ids, j.ID)
-	}
-	if len(ids) == 0 {
-		return nil
-	}
-	if err := target.Scheduler.Cancel(ctx, ids...); err != nil {
-		return err
-	}
-	ctx, cancel := context.WithTimeoutCause(ctx, endTime, runtime.Faultf(runtime.FaultInfra, "look for them in squeue",
-		"jobs on %s did not end within %v after they were cancelled", target.Name, endTime))
+	late := fmt.Errorf("not within %v", endTime)
+	ctx, cancel := context.WithTimeoutCause(ctx, endTime, late)
 	defer cancel()
-	for wait := target.PollMin; ; wait = min(2*wait, target.PollMax) {
-		known, err := target.Scheduler.Status(ctx, ids...)
-		if err != nil {
-			return cmp.Or(context.Cause(ctx), err)
+	var cancelled time.Time
+	for wait := target.PollMin; len(jobs) > 0; wait = min(2*wait, target.PollMax) {
+		ids := make([]runtime.JobID, len(jobs))
+		for i, j := range jobs {
+			ids[i] = j.ID
 		}
-		live := ids[:0]
-		for _, id := range ids {
-			if st, ok := known[id]; ok && st.State != runtime.Ended {
-				live = append(live, id)
+		if time.Since(cancelled) >= runtime.CancelAgain {
+			if err := target.Scheduler.Cancel(ctx, ids...); err != nil {
+				return err
 			}
+			cancelled = time.Now()
 		}
-		if ids = live; len(ids) == 0 {
+		known, failed := target.Scheduler.Status(ctx, ids...)
+		if failed == nil {
+			jobs = stillLive(jobs, known)
+		}
+		if len(jobs) == 0 {
 			return nil
 		}
-		if err := runtime.Pause(ctx, wait); err != nil {
+		if runtime.ClassOf(failed) == runtime.Permanent {
+			return failed
+		}
+		switch err := runtime.Pause(ctx, wait); {
+		case errors.Is(err, late) && failed != nil && !errors.Is(failed, late):
+			return failed
+		case errors.Is(err, late):
+			return runtime.Faultf(runtime.FaultInfra, "look for them in squeue", "jobs on %s did not end within %v after they were cancelled: %s",
+				target.Name, endTime, describeFound(jobs))
+		case err != nil:
 			return err
 		}
 	}
+	return nil
+}
+
+// stillLive returns those of the jobs that have not ended, with what is known of them now.
+func stillLive(jobs []runtime.Found, known map[runtime.JobID]runtime.Status) (live []runtime.Found) {
+	for _, j := range jobs {
+		if st, ok := known[j.ID]; ok && st.State != runtime.Ended && !st.Gone {
+			j.Status = st
+			live = append(live, j)
+		}
+	}
+	return live
+}
+
+// describeFound names jobs and the states that they are in.
+func describeFound(jobs []runtime.Found) string {
+	var parts []string
+	for _, j := range jobs {
+		text := fmt.Sprintf("%s (job %s) is %s", j.Token, j.ID, cmp.Or(string(j.Status.State), "in a state that is not known"))
+		if j.Status.Reason != "" {
+			text += " (" + j.Status.Reason + ")"
+		}
+		parts = append(parts, text)
+	}
+	return strings.Join(parts, "; ")
 }
