@@ -49,6 +49,11 @@ func (s *Session) read(recs iter.Seq2[Record, error]) error {
 			return err
 		}
 	}
+	for _, j := range s.state.Jobs {
+		if j.Collected != nil && j.Collected.Left { // by now they can perhaps be brought here
+			j.Collected = nil
+		}
+	}
 	s.Start = s.state.Start
 	return nil
 }

@@ -16,53 +16,75 @@ import (
 	"time"
 )
 
-// collectTries is how often the files of an ended job are fetched before those that a shared file system does not
-// show, or an error that does not go away, are given up.
-const collectTries = 5
+const (
+	// collectTries is how often the files of an ended job are fetched before an error that does not go away, or the lack
+	// of what may never have been there, is taken as it is: one second after the other.
+	collectTries = 5
+
+	// lateTries is the same for files that are known to be there, but that a shared file system does not show yet. It may
+	// take a minute; the later tries are ever further apart.
+	lateTries = 10
+)
 
 // A collector brings the files of ended jobs here, those of many jobs at once, and tries again the jobs that the
 // infrastructure failed.
 type collector struct {
 	*Session
-	tries map[string]int // to fetch the files of a job, by token
+	tries map[string]int       // to fetch the files of a job, by token
+	next  map[string]time.Time // when to try again
+	away  int                  // how often in a row the target could not be asked
+}
+
+func (s *Session) newCollector() *collector {
+	return &collector{Session: s, tries: make(map[string]int), next: make(map[string]time.Time)}
 }
 
 // run collects until ctx ends.
 func (c *collector) run(ctx context.Context) {
-	for wait := time.Duration(0); ; {
-		var ended []JobState
+	for {
+		var ended, due []JobState
 		err := c.awaitAnyway(ctx, func(st *RunState) (bool, error) {
-			ended = nil
+			ended, due = nil, nil
 			for _, j := range st.Jobs {
-				if j.ID != "" && j.Status.State == Ended && j.Collected == nil {
-					ended = append(ended, *j)
+				if j.ID == "" || j.Status.State != Ended || j.Collected != nil {
+					continue
+				}
+				ended = append(ended, *j)
+				if !c.now().Before(c.next[j.Job.Token]) {
+					due = append(due, *j)
 				}
 			}
 			return len(ended) > 0, nil
 		})
-		if err != nil || c.pause(ctx, wait) != nil {
+		if err != nil || ctx.Err() != nil {
 			return
 		}
-		wait = 0
-		if !c.collect(ctx, ended) {
-			wait = time.Second
+		if len(due) > 0 {
+			c.collect(ctx, due)
+		} else if c.pause(ctx, time.Second) != nil {
+			return
 		}
 	}
 }
 
-// collect fetches the files of jobs, and stores what they measured. It reports whether all were there.
-func (c *collector) collect(ctx context.Context, ended []JobState) (all bool) {
+// collect fetches the files of jobs, and stores what they measured, of those whose files are there.
+func (c *collector) collect(ctx context.Context, ended []JobState) {
 	err := c.fetch(ctx, ended)
 	if ctx.Err() != nil {
-		return false
+		return
 	}
-	all = true
+	if errors.As(err, new(unreached)) {
+		c.later(ended, err)
+		return
+	}
+	if c.away > 0 {
+		c.warn("files are fetched from %s again", c.Target.Name)
+	}
+	c.away = 0
 	var recs []Record
 	var again []string
 	for _, j := range ended {
-		c.tries[j.Job.Token]++
-		if c.tries[j.Job.Token] < collectTries && (err != nil || c.incomplete(j)) {
-			all = false
+		if c.mayCome(j, err) {
 			continue
 		}
 		collected, measured := c.collected(j, err)
@@ -81,7 +103,34 @@ func (c *collector) collect(ctx context.Context, ended []JobState) (all bool) {
 	if len(again) > 0 {
 		c.enqueue(again...)
 	}
-	return all
+}
+
+// later plans to fetch the files of jobs when the target can be asked again. That says nothing about the files: it is
+// tried for as long as the run waits for them.
+func (c *collector) later(ended []JobState, err error) {
+	if c.away == 0 {
+		c.warn("%v; it is tried again", err)
+	}
+	wait := min(time.Second<<min(c.away, 10), maxPause/2)
+	c.away++
+	for _, j := range ended {
+		c.next[j.Job.Token] = c.now().Add(wait)
+	}
+}
+
+// mayCome reports whether files of a job that could not be fetched, or were not there, may come: then they are fetched
+// once more.
+func (c *collector) mayCome(j JobState, err error) bool {
+	if err == nil && !c.incomplete(j) {
+		return false
+	}
+	c.tries[j.Job.Token]++
+	n, most := c.tries[j.Job.Token], collectTries
+	if err == nil && j.Exit != nil {
+		most = lateTries
+	}
+	c.next[j.Job.Token] = c.now().Add(time.Second << max(n-collectTries+1, 0))
+	return n < most
 }
 
 func (s *Session) isClosing() bool {
@@ -125,6 +174,11 @@ func (s *Session) fetch(ctx context.Context, jobs []JobState) error {
 	return nil
 }
 
+// An unreached error says that a target was not reached, or was lost: there is nothing wrong with what is there.
+type unreached struct{ error }
+
+func (u unreached) Unwrap() error { return u.error }
+
 // receive brings what is named in a directory of the target to one of this machine, as one stream, with stars for the
 // secrets that are to be hidden.
 func receive(ctx context.Context, c Conn, from string, names []string, to string, hide *secrets) error {
@@ -137,6 +191,9 @@ func receive(ctx context.Context, c Conn, from string, names []string, to string
 	}()
 	err := archive(ctx, c, from, names, w)
 	w.Close()
+	if err != nil && !errors.As(err, new(*ExitError)) {
+		err = unreached{err}
+	}
 	return cmp.Or(err, <-done)
 }
 
@@ -195,7 +252,7 @@ func (s *Session) incomplete(j JobState) bool {
 func (s *Session) collected(j JobState, fetchErr error) (Collected, []Record) {
 	c := Collected{Dir: s.localDir(j.Job)}
 	if fetchErr != nil {
-		c.Problem = fetchErr.Error()
+		c.Problem, c.Left = fetchErr.Error(), true
 		return c, nil
 	}
 	measured, err := readMeasurements(c.Dir, j.Metrics)

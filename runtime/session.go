@@ -300,6 +300,9 @@ func (s *Session) Close(ctx context.Context, recipeErr error, keep bool) (stoppe
 	if err == nil {
 		err = s.confirm(ctx)
 	}
+	if err == nil && !keep {
+		err = s.unfetched()
+	}
 	if s.stop != nil {
 		s.stop()
 	}
@@ -344,6 +347,24 @@ func (s *Session) sweep(ctx context.Context) (stopped []string, err error) {
 		}
 	})
 	return stopped, err
+}
+
+// unfetched returns an error if files of jobs could not be brought here, which are on the target only.
+func (s *Session) unfetched() error {
+	var names []string
+	var why string
+	s.view(func(st *RunState) {
+		for _, j := range st.Jobs {
+			if j.Collected != nil && j.Collected.Left {
+				names, why = append(names, j.Job.Name), j.Collected.Problem
+			}
+		}
+	})
+	if len(names) == 0 {
+		return nil
+	}
+	return Faultf(FaultInfra, "they are left on the target; `aifb stop "+s.Run+"` fetches them",
+		"the files of %s are not here: %s", strings.Join(names, ", "), why)
 }
 
 // names returns the names of all jobs.

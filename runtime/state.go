@@ -100,6 +100,7 @@ func problem(err error) Problem {
 type Collected struct {
 	Dir     string `json:"dir"`               // absolute, on this machine
 	Problem string `json:"problem,omitempty"` // what could not be read as a measurement
+	Left    bool   `json:"left,omitempty"`    // the files could not be brought here, which is the Problem
 }
 
 // A RunEnd says how a run ended.

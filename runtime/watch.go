@@ -54,7 +54,7 @@ func (s *Session) watch() {
 		s.stop = cancel
 		w := s.newWatcher()
 		s.watching.Go(s.guarded("the watcher", func() { w.run(ctx) }))
-		s.watching.Go(s.guarded("the collector", func() { (&collector{Session: s, tries: make(map[string]int)}).run(ctx) }))
+		s.watching.Go(s.guarded("the collector", func() { s.newCollector().run(ctx) }))
 		s.watching.Go(s.guarded("the explainer", func() { s.explainWaits(ctx) }))
 	}
 	s.mu.Unlock()
