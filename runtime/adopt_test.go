@@ -99,6 +99,35 @@ func TestSessionAdoptNothingNew(t *testing.T) {
 	})
 }
 
+// The files of a run are where it put them, also if the target has another workdir by now.
+func TestSessionAdoptElsewhere(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		killed, store := session(t, measuring())
+		measured(t, killed)
+		if err := killed.Flush(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		left := &memory{recs: slices.Clone(store.recs)}
+		if _, err := killed.Close(t.Context(), nil, true); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Minute)
+
+		s := &runtime.Session{Run: killed.Run, Store: left, Files: t.TempDir(), Target: killed.Target}
+		s.Target.Dir = t.TempDir()
+		if err := s.Adopt(t.Context(), left.Records(t.Context(), runtime.Query{})); err != nil {
+			t.Fatal(err)
+		}
+		finish(t, s, nil)
+		if st := fold(t, left); len(st.Measurements) != 1 {
+			t.Errorf("measurements: %+v", st.Measurements)
+		}
+		if left, _ := filepath.Glob(filepath.Join(killed.Target.Dir, "runs", "*")); len(left) > 0 {
+			t.Errorf("left on the target: %v", left)
+		}
+	})
+}
+
 // fold returns the state that the records lead to.
 func fold(t *testing.T, store *memory) *runtime.RunState {
 	t.Helper()

@@ -40,6 +40,12 @@ func (s *Session) open(ctx context.Context) (*home, error) {
 		return nil, Faultf(FaultUsage, "", "target %s: workdir %q is not absolute", s.Target.Name, s.Target.Dir)
 	}
 	h.runDir = path.Join(h.dir, "runs", s.Run)
+	s.view(func(st *RunState) {
+		if len(st.Jobs) > 0 { // they are where they are, also if the target has another workdir by now
+			h.runDir = path.Dir(st.Jobs[0].Job.Dir)
+			h.dir = path.Dir(path.Dir(h.runDir))
+		}
+	})
 	s.home = h
 	return h, nil
 }
