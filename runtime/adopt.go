@@ -29,8 +29,8 @@ func (s *Session) Adopt(ctx context.Context, recs iter.Seq2[Record, error]) erro
 		if err := s.pause(ctx, findGrace); err != nil {
 			return err
 		}
-		for name := range w.missing {
-			w.missing[name] = s.now().Add(-lostAfter) // its process was not there to wait for it
+		for token := range w.missing {
+			w.missing[token] = s.now().Add(-lostAfter) // its process was not there to wait for it
 		}
 		w.poll(ctx)
 	}

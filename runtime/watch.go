@@ -18,6 +18,9 @@ const (
 	// ended. It can take hours until a database is up again, and who stops a run does not wait for that.
 	goneAfter, behindAfter = 15 * time.Second, time.Minute
 
+	// filesLimit bounds the reading of a few small files, which hangs where a file server does.
+	filesLimit = time.Minute
+
 	// requeueGrace is how long a job that its node failed, and that may be run again, is waited for.
 	requeueGrace = 2 * time.Minute
 
@@ -32,7 +35,7 @@ const (
 // query of the scheduler for all of them, often when something is expected and ever more rarely while nothing happens.
 type watcher struct {
 	*Session
-	missing  map[string]time.Time // since when the scheduler has not known a job, or calls it failed, by name
+	missing  map[string]time.Time // since when the scheduler has not known a job, or calls it failed, by token
 	failing  bool                 // the last query failed
 	failed   time.Time            // when the first of them did
 	remind   time.Duration        // after how long the user is told again
@@ -230,6 +233,9 @@ func (w *watcher) readJobFiles(ctx context.Context, live []JobState, known map[J
 			names = append(names, path.Join(j.Job.Dir, FileExit))
 		}
 	}
+	ctx, done := withTimeout(ctx, w.Clock, filesLimit, Faultf(FaultInfra, "is the file system of its workdir up?",
+		"no file of the jobs could be read within %v", filesLimit))
+	defer done()
 	return ReadFiles(ctx, w.Target.Conn, names...)
 }
 
@@ -256,7 +262,7 @@ func (w *watcher) changes(j JobState, known map[JobID]Status, files map[string][
 			return recs
 		}
 	default:
-		delete(w.missing, j.Job.Name)
+		delete(w.missing, j.Job.Token)
 	}
 	if st.State == Unknown {
 		return recs
@@ -285,10 +291,10 @@ func infrastructure(o Outcome) bool { return o == NodeFailure || o == Preempted 
 
 // since reports whether the job has been missing for d.
 func (w *watcher) since(j JobState, d time.Duration) bool {
-	since, ok := w.missing[j.Job.Name]
+	since, ok := w.missing[j.Job.Token]
 	if !ok {
 		since = w.now()
-		w.missing[j.Job.Name] = since
+		w.missing[j.Job.Token] = since
 	}
 	return w.now().Sub(since) >= d
 }
@@ -386,6 +392,9 @@ func (w *watcher) stop(ctx context.Context, names []string, why error) {
 	}
 }
 
+// confirmTries is how often confirm asks a scheduler that does not answer: for half a minute.
+const confirmTries = 5
+
 // confirm asks the scheduler about the jobs of which only their own word is known, that they ended well. It knows more:
 // that a process of theirs ran out of memory, say.
 func (s *Session) confirm(ctx context.Context) error {
@@ -402,6 +411,12 @@ func (s *Session) confirm(ctx context.Context) error {
 		return nil
 	}
 	known, err := s.Target.Scheduler.Status(ctx, ids...)
+	for try := 1; err != nil && ClassOf(err) != Permanent && try < confirmTries; try++ {
+		if s.pause(ctx, time.Second<<try) != nil {
+			break
+		}
+		known, err = s.Target.Scheduler.Status(ctx, ids...)
+	}
 	if err != nil {
 		return err
 	}
