@@ -256,6 +256,35 @@ func TestRetries(t *testing.T) {
 	}
 }
 
+// How long a job may wait in the queue holds each time that it is there, from that time on.
+func TestQueueTimeoutAgain(t *testing.T) {
+	for _, test := range []struct {
+		wait    time.Duration // the second time
+		requeue bool
+		late    bool
+	}{
+		{90 * time.Hour, false, true},
+		{90 * time.Hour, true, true},
+		{40 * time.Minute, false, false},
+		{40 * time.Minute, true, false},
+	} {
+		t.Run(fmt.Sprint(test), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				c := sim.New(sim.Config{RequeueDelay: test.wait})
+				c.Behave("client-1", sim.Behaviour{Run: 50 * time.Minute, Outcome: runtime.NodeFailure, Silent: true})
+				c.Behave("client-1~1", sim.Behaviour{Wait: test.wait, Reason: "Priority"})
+				s, _ := open(t, c)
+				hs := clients(t, s, 1, func(spec *runtime.ClientSpec) { spec.Retries, spec.Requeue = 1, test.requeue })
+				err := s.WaitDone(t.Context(), runtime.Wait{Queue: time.Hour}, hs...)
+				if test.late != (err != nil) || test.late && !strings.Contains(err.Error(), "for longer than 1h0m0s") {
+					t.Errorf("error %v", err)
+				}
+				end(t, s, c)
+			})
+		})
+	}
+}
+
 // The scheduler may run a job again by itself, if it was asked to.
 func TestRequeue(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -142,7 +142,8 @@ type JobState struct {
 	Started   *Start
 	Exit      *Exit
 	Status    Status
-	Queued    *Queued // why it waits; nil: it does not, or that is not known
+	Requeued  time.Time // when it was found to wait again, after it ran
+	Queued    *Queued   // why it waits; nil: it does not, or that is not known
 	Ready     bool
 	Stopping  bool       // the run cancelled it
 	Why       string     // it did; "": because the recipe or the user wanted it
@@ -320,10 +321,14 @@ func (s *RunState) applyJob(j *JobState, rec Record) error {
 		j.Exit = new(Exit)
 		return s.decode(rec, j.Exit)
 	case KindJobStatus:
+		ran := j.Status.State == Running
 		j.Status = Status{}
 		err := s.decode(rec, &j.Status)
 		if j.Status.State == Pending {
 			j.Started, j.Exit = nil, nil // it is to run again
+			if ran {
+				j.Requeued = rec.Time
+			}
 		}
 		j.waits()
 		return err

@@ -70,34 +70,46 @@ func (s *Session) waitStarted(ctx context.Context, w Wait, name string) error {
 	})
 }
 
-// awaitQueue waits for done, but not longer in the queue than w says.
+// awaitQueue waits for done, but not longer in the queue than w says, each time that the job is there: its node may fail.
 func (s *Session) awaitQueue(ctx context.Context, w Wait, name string, done func(*RunState) (bool, error)) error {
 	queue := w.Queue
 	if queue == 0 {
 		queue = DefaultQueue
 	}
-	var pending *JobState
-	limited, cancel := s.withTimeout(ctx, s.queueLeft(name, queue))
-	defer cancel()
-	err := s.await(limited, func(st *RunState) (bool, error) {
-		pending = nil
-		if j := st.Job(name); j.Status.State == Pending || j.Status.State == Unknown {
-			pending = j
+	finished := false
+	until := func(waits bool) func(*RunState) (bool, error) {
+		return func(st *RunState) (ok bool, err error) {
+			finished, err = done(st)
+			state := st.Job(name).Status.State
+			return finished || err == nil && waits == (state == Pending || state == Unknown), err
 		}
-		ok, err := done(st)
-		return ok || err == nil && pending == nil, err
-	})
-	switch {
-	case err != nil && ctx.Err() == nil && limited.Err() != nil:
-		return s.queueError(ctx, name, queue)
-	case err != nil:
-		return s.explain(ctx, err)
 	}
-	return s.explain(ctx, s.await(ctx, done))
+	for {
+		limited, cancel := s.withTimeout(ctx, s.queueLeft(name, queue))
+		err := s.await(limited, until(false))
+		late := limited.Err() != nil
+		cancel()
+		if err != nil && late && ctx.Err() == nil {
+			return s.queueError(ctx, name, queue)
+		}
+		if err == nil && !finished {
+			err = s.await(ctx, until(true))
+		}
+		if err != nil || finished {
+			return s.explain(ctx, err)
+		}
+	}
 }
 
 func (s *Session) queueLeft(name string, limit time.Duration) (left time.Duration) {
-	s.view(func(st *RunState) { left = limit - s.since(st.Job(name).Intended) })
+	s.view(func(st *RunState) {
+		j := st.Job(name)
+		since := j.Intended
+		if j.Requeued.After(since) {
+			since = j.Requeued
+		}
+		left = limit - s.since(since)
+	})
 	return left
 }
 
