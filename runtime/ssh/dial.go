@@ -89,7 +89,7 @@ func (d *dialer) connect(ctx context.Context, h *host, jumps, path []string) (ne
 		via.Close()
 	}
 	hint := fmt.Sprintf("is it up, and the network or VPN connected? Compare with: ssh %s", h.name)
-	if e := (*net.DNSError)(nil); errors.As(err, &e) && h.addr == h.name {
+	if e := (*net.DNSError)(nil); errors.As(err, &e) && e.IsNotFound && h.addr == h.name {
 		hint = fmt.Sprintf("%s is no host of the SSH configuration, nor a name that the network knows", h.name)
 		if meant := runtime.DidYouMean(h.name, d.similar); meant != "" {
 			hint += "; " + meant

@@ -1,12 +1,15 @@
 package ssh
 
 import (
+	"context"
 	"io"
 	"net"
 	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/aifb/aifb/runtime"
 )
 
 // TestSilence checks that a dead network is noticed, and that a slow one is not taken for dead.
@@ -32,4 +35,24 @@ func TestSilence(t *testing.T) {
 			t.Errorf("noticed after %v", d)
 		}
 	})
+}
+
+// A name server that does not answer says nothing about the name: the laptop may just have lost its network.
+func TestNameServer(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct {
+		err  net.DNSError
+		hint string
+	}{
+		{net.DNSError{Err: "no such host", Name: "login", IsNotFound: true}, "no host of the SSH configuration"},
+		{net.DNSError{Err: "server misbehaving", Name: "login", IsTemporary: true}, "network or VPN connected"},
+	} {
+		c := newConn("login")
+		c.dial = c.dialer(writeConfig(t, ""), func(context.Context, string, string) (net.Conn, error) { return nil, &test.err })
+		err := c.Run(t.Context(), runtime.Cmd{Args: []string{"true"}})
+		if !strings.Contains(runtime.HintOf(err), test.hint) {
+			t.Errorf("%v: the hint is %q, want %q", err, runtime.HintOf(err), test.hint)
+		}
+		c.Close()
+	}
 }
