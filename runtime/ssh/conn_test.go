@@ -458,3 +458,17 @@ func TestGetPermission(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 }
+
+// Of a file that cannot be written, SFTP servers say that there was a failure. What that may be, aifb says.
+func TestPutFailure(t *testing.T) {
+	t.Parallel()
+	c, _ := connect(t)
+	dir := filepath.Join(t.TempDir(), "dir")
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	err := c.Put(t.Context(), dir, 0o600, strings.NewReader("x"))
+	if want := "is the disk there full, a quota used up, or dir a directory?"; runtime.HintOf(err) != want {
+		t.Errorf("%v: the hint is %q, want %q", err, runtime.HintOf(err), want)
+	}
+}

@@ -173,13 +173,17 @@ func (c *Conn) Put(ctx context.Context, name string, mode fs.FileMode, r io.Read
 	})
 }
 
-// fileError says what failed, and whose fault it is if the connection was lost.
+// fileError says what failed, and whose fault it is if the connection was lost. An SFTP server calls most errors a failure,
+// and says no more.
 func (c *Conn) fileError(what, name string, err error) error {
-	fault := runtime.Fault("")
+	fault, hint := runtime.Fault(""), ""
 	if errors.Is(err, sftp.ErrSSHFxConnectionLost) {
 		fault = runtime.FaultInfra
 	}
-	return runtime.Faultf(fault, "", "ssh %s: %s %s: %w", c.name, what, name, err)
+	if status := (*sftp.StatusError)(nil); what == "put" && errors.As(err, &status) && status.FxCode() == sftp.ErrSSHFxFailure {
+		hint = fmt.Sprintf("is the disk there full, a quota used up, or %s a directory?", path.Base(name))
+	}
+	return runtime.Faultf(fault, hint, "ssh %s: %s %s: %w", c.name, what, name, err)
 }
 
 // inFlight is how many packets of 32 KiB are under way for one file: 2 MiB, as much as an SSH channel allows.
