@@ -21,7 +21,7 @@ const (
 	// of what may never have been there, is taken as it is: one second after the other.
 	collectTries = 5
 
-	// lateTries is the same for files that are known to be there, but that a shared file system does not show yet. It may
+	// lateTries is the same for files that should be there, but that a shared file system does not show yet. It may
 	// take a minute; the later tries are ever further apart.
 	lateTries = 10
 )
@@ -126,7 +126,7 @@ func (c *collector) mayCome(j JobState, err error) bool {
 	}
 	c.tries[j.Job.Token]++
 	n, most := c.tries[j.Job.Token], collectTries
-	if err == nil && j.Exit != nil {
+	if err == nil && (j.Exit != nil || j.Status.Outcome == Completed) && !j.full() {
 		most = lateTries
 	}
 	c.next[j.Job.Token] = c.now().Add(time.Second << max(n-collectTries+1, 0))
