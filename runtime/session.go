@@ -363,8 +363,8 @@ func (s *Session) unfetched() error {
 	if len(names) == 0 {
 		return nil
 	}
-	return Faultf(FaultInfra, "they are left on the target; `aifb stop "+s.Run+"` fetches them",
-		"the files of %s are not here: %s", strings.Join(names, ", "), why)
+	return Faultf(FaultInfra, "", "the files of %s are left on %s, for `aifb stop %s` to fetch: %s",
+		strings.Join(names, ", "), s.Target.Name, s.Run, why)
 }
 
 // names returns the names of all jobs.
