@@ -2,15 +2,18 @@ package runtime
 
 import (
 	"bufio"
+	"crypto/rand"
 	"encoding/csv"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
+	"syscall"
 	"time"
 )
 
@@ -62,27 +65,67 @@ func WriteJSON(w io.Writer, recs []Record) error {
 }
 
 // WriteFile makes the named file of this machine from what write writes: the whole file, or on an error the one that
-// was there before.
-func WriteFile(name string, write func(io.Writer) error) (err error) {
-	f, err := os.CreateTemp(filepath.Dir(name), "."+filepath.Base(name)+".*")
+// was there before. A symbolic link stays one, a file keeps its mode, and what is no file, such as /dev/stdout, is
+// written to as it is.
+func WriteFile(name string, write func(io.Writer) error) error {
+	info, err := os.Stat(name)
+	switch {
+	case err == nil && info.IsDir():
+		err = syscall.EISDIR
+	case err == nil && (!info.Mode().IsRegular() || isStream(name)):
+		err = writeThrough(name, write)
+	default:
+		err = replaceFile(name, info, write)
+	}
 	if err != nil {
 		return exportError(name, err)
+	}
+	return nil
+}
+
+// isStream reports whether a name means an open file, whatever that is.
+func isStream(name string) bool {
+	return name == "/dev/stdout" || name == "/dev/stderr" || filepath.Dir(name) == "/dev/fd"
+}
+
+func writeThrough(name string, write func(io.Writer) error) error {
+	f, err := os.OpenFile(name, os.O_WRONLY|os.O_APPEND, 0)
+	if err != nil {
+		return err
+	}
+	return errors.Join(writeTo(f, write), f.Close())
+}
+
+// replaceFile puts a new file where name is, or, if it is a link, where that leads. Old is what was there; it may be nil.
+func replaceFile(name string, old fs.FileInfo, write func(io.Writer) error) (err error) {
+	if place, err := filepath.EvalSymlinks(name); err == nil {
+		name = place
+	}
+	temporary := filepath.Join(filepath.Dir(name), ".aifb-"+rand.Text())
+	f, err := os.OpenFile(temporary, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o666)
+	if err != nil {
+		return err
 	}
 	defer func() {
 		if err != nil {
 			f.Close()
-			os.Remove(f.Name())
-			err = exportError(name, err)
+			os.Remove(temporary)
 		}
 	}()
-	b := bufio.NewWriter(f)
-	if err := errors.Join(write(b), b.Flush()); err != nil {
+	if old != nil {
+		if err := f.Chmod(old.Mode().Perm()); err != nil {
+			return err
+		}
+	}
+	if err := errors.Join(writeTo(f, write), f.Sync(), f.Close()); err != nil {
 		return err
 	}
-	if err := errors.Join(f.Chmod(0o644), f.Sync(), f.Close()); err != nil {
-		return err
-	}
-	return os.Rename(f.Name(), name)
+	return os.Rename(temporary, name)
+}
+
+func writeTo(w io.Writer, write func(io.Writer) error) error {
+	b := bufio.NewWriter(w)
+	return errors.Join(write(b), b.Flush())
 }
 
 // exportError names the file that the user knows, not the temporary one.
@@ -92,6 +135,5 @@ func exportError(name string, err error) error {
 	} else if l := (*os.LinkError)(nil); errors.As(err, &l) {
 		err = l.Err
 	}
-	return &Error{Fault: FaultRun, Hint: "the measurements are in the store: aifb export writes them elsewhere",
-		Err: fmt.Errorf("write %s: %w", name, err)}
+	return fmt.Errorf("write %s: %w", name, err)
 }

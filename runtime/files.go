@@ -303,7 +303,7 @@ func (s *Session) get(ctx context.Context, name, to string) error {
 	case failed != nil:
 		return failed
 	case err != nil:
-		return localError(to, errors.Unwrap(errors.Unwrap(err)))
+		return localError(to, errors.Unwrap(err))
 	}
 	return nil
 }

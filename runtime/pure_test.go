@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -258,6 +259,46 @@ func TestWriteFile(t *testing.T) {
 	}
 	if data, _ := os.ReadFile(name); string(data) != "new" {
 		t.Errorf("after success: %q", data)
+	}
+}
+
+func TestWriteFileWhere(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	in := func(name string) string { return filepath.Join(dir, name) }
+	write := func(w io.Writer) error { _, err := io.WriteString(w, "new"); return err }
+	os.WriteFile(in("secret"), []byte("old"), 0o600)
+	os.Symlink("secret", in("link"))
+	if err := WriteFile(in("link"), write); err != nil {
+		t.Error(err)
+	}
+	if to, _ := os.Readlink(in("link")); to != "secret" {
+		t.Errorf("the link leads to %q", to)
+	}
+	info, err := os.Stat(in("secret"))
+	if data, _ := os.ReadFile(in("secret")); err != nil || info.Mode() != 0o600 || string(data) != "new" {
+		t.Errorf("%q with mode %v, %v", data, info.Mode(), err)
+	}
+	if err := WriteFile(dir, write); !errors.Is(err, syscall.EISDIR) {
+		t.Errorf("a directory: %v", err)
+	}
+	os.Symlink("/dev/null", in("null"))
+	if err := WriteFile(in("null"), write); err != nil {
+		t.Error(err)
+	}
+	if info, err := os.Stat(in("null")); err != nil || info.Mode().IsRegular() {
+		t.Errorf("/dev/null was replaced: %v, %v", info.Mode(), err)
+	}
+	if err := syscall.Mkfifo(in("pipe"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	got := make(chan []byte)
+	go func() { data, _ := os.ReadFile(in("pipe")); got <- data }()
+	if err := WriteFile(in("pipe"), write); err != nil {
+		t.Fatal(err)
+	}
+	if data := <-got; string(data) != "new" {
+		t.Errorf("from the pipe: %q", data)
 	}
 }
 

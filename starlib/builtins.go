@@ -217,7 +217,10 @@ func resultBuiltins() []*Builtin {
 			whereArgs{}, append([]argument[whereArgs]{path}, whereArguments()...),
 			func(c *call, a *whereArgs) (starlark.Value, error) {
 				recs := c.session.Measurements(a.where)
-				return nil, c.env.Create(a.path, func(w io.Writer) error { return write(w, recs) })
+				if err := c.env.Create(a.path, func(w io.Writer) error { return write(w, recs) }); err != nil {
+					return nil, runtime.Faultf(runtime.FaultRun, "the measurements are in the store: aifb export writes them elsewhere", "%w", err)
+				}
+				return nil, nil
 			})
 	}
 	return []*Builtin{

@@ -16,7 +16,7 @@ func exportCommand(std streams) *cli.Command {
 		ArgsUsage: "[RUN]",
 		Flags: []cli.Flag{storeFlag(), configFlag(),
 			&cli.StringFlag{Name: "format", Value: "csv", Usage: "csv or json"},
-			&cli.StringFlag{Name: "output", Aliases: []string{"o"}, Usage: "the `FILE` to write; without it, stdout"},
+			&cli.StringFlag{Name: "output", Aliases: []string{"o"}, Usage: "the `FILE` to write; without it, or with -, stdout"},
 		},
 		Action: atMost(1, func(c *cli.Context) error {
 			writers := map[string]func(io.Writer, []runtime.Record) error{"csv": runtime.WriteCSV, "json": runtime.WriteJSON}
@@ -25,8 +25,8 @@ func exportCommand(std streams) *cli.Command {
 				return runtime.Faultf(runtime.FaultUsage, "there are csv and json", "unknown format %q", c.String("format"))
 			}
 			return withRun(c, func(_ context.Context, _ *config, st *runtime.RunState) error {
-				if name := c.String("output"); name != "" {
-					return runtime.WriteFile(name, func(w io.Writer) error { return write(w, st.Measurements) })
+				if name := c.String("output"); name != "" && name != "-" {
+					return writeFile(name, func(w io.Writer) error { return write(w, st.Measurements) })
 				}
 				return write(std.out, st.Measurements)
 			})

@@ -4,11 +4,14 @@ import (
 	"bytes"
 	"errors"
 	"io"
+	"io/fs"
 	"os"
 	"sync"
 	"syscall"
 
 	"golang.org/x/term"
+
+	"github.com/aifb/aifb/runtime"
 )
 
 // streams are where a command reads and writes. Results go to out, all else to err.
@@ -121,6 +124,15 @@ func (o *output) failed() error {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	return o.err
+}
+
+// writeFile writes a file that the command line names: where that is no place for one is the command line's fault.
+func writeFile(name string, write func(io.Writer) error) error {
+	err := runtime.WriteFile(name, write)
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission) || errors.Is(err, syscall.EISDIR) || errors.Is(err, syscall.ENOTDIR) {
+		return runtime.Faultf(runtime.FaultUsage, "", "%w", err)
+	}
+	return err
 }
 
 // isTerminal reports whether a person is at the other end of a stream.

@@ -36,7 +36,7 @@ func writeStubs(w io.Writer, dir string) error {
 		if err := os.MkdirAll(filepath.Dir(name), 0o755); err != nil {
 			return runtime.Faultf(runtime.FaultUsage, "", "%w", err)
 		}
-		err := runtime.WriteFile(name, func(w io.Writer) error {
+		err := writeFile(name, func(w io.Writer) error {
 			_, err := io.WriteString(w, stub.Text)
 			return err
 		})
