@@ -8,6 +8,7 @@ import (
 	"os/signal"
 	"sync"
 	"syscall"
+	"time"
 )
 
 // signals turns Ctrl-C, SIGTERM, the loss of the terminal (SIGHUP) and that nobody reads the output any more (SIGPIPE)
@@ -38,17 +39,29 @@ func catchSignals(w io.Writer, leave string) (s *signals, stop func()) {
 	}
 	// A write that fails says itself that nobody reads. But as long as nobody is told of the signal, it kills.
 	signal.Notify(s.pipe, syscall.SIGPIPE)
-	go func() {
-		for {
-			select {
-			case sig := <-s.got:
-				s.handle(&interrupted{sig.(syscall.Signal)})
-			case <-s.done:
-				return
-			}
-		}
-	}()
+	go s.listen()
 	return s, func() { signal.Stop(s.got); signal.Stop(s.pipe); close(s.done) }
+}
+
+// echo is how long after a signal the same one is no second one: timeout and some others signal the process and then the
+// group that it is in.
+const echo = 100 * time.Millisecond
+
+func (s *signals) listen() {
+	var last os.Signal
+	var at time.Time
+	for {
+		select {
+		case sig := <-s.got:
+			if sig == last && time.Since(at) < echo {
+				continue
+			}
+			last, at = sig, time.Now()
+			s.handle(&interrupted{sig.(syscall.Signal)})
+		case <-s.done:
+			return
+		}
+	}
 }
 
 // untilLeft is untilSignal for what only shows something: where nobody reads that any more, it dies, as programs do.
