@@ -81,7 +81,7 @@ func (j *JobState) String() string {
 		return "pending"
 	case j.Held != nil && j.ID == "":
 		return "held back (" + j.Held.Error + ")"
-	case j.ID == "":
+	case j.ID == "" && j.Started == nil: // its own word may be here before sbatch's
 		return "to be submitted"
 	case j.Status.State == Unknown && j.Started == nil:
 		return "submitted"

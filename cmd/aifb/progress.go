@@ -3,6 +3,8 @@ package main
 import (
 	"fmt"
 	"io"
+	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -19,7 +21,22 @@ type progress struct {
 	w       io.Writer
 	started time.Time
 	last    map[string]string // what was said of a job last
+	bursts  []*burst
+	tick    *time.Timer // looks after the bursts; nil: there are none
 }
+
+// A burst is how many jobs came to the same stage at a time. Of a large one only the beginning is said, and then from
+// time to time how many more there are.
+type burst struct {
+	stage string
+	said  int // since it began
+	more  int // since the last look
+}
+
+const (
+	burstSaid = 8
+	burstTime = time.Second
+)
 
 func newProgress(w io.Writer, verbose bool) *progress {
 	return &progress{w: w, verbose: verbose, started: time.Now(), last: make(map[string]string)}
@@ -29,6 +46,11 @@ func newProgress(w io.Writer, verbose bool) *progress {
 func (p *progress) say(format string, args ...any) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	p.sayOfMore()
+	p.print(format, args...)
+}
+
+func (p *progress) print(format string, args ...any) {
 	text := runtime.Printable(fmt.Sprintf(format, args...))
 	fmt.Fprintf(p.w, "%s  %s\n", time.Now().Format(time.TimeOnly), text)
 }
@@ -49,10 +71,12 @@ func (p *progress) record(rec runtime.Record, st *runtime.RunState) {
 		p.sayOfQueue(st, j)
 		return
 	}
-	if text := p.describe(rec.Kind, j); text != "" && text != p.last[rec.Source] {
-		p.last[rec.Source] = text
-		p.sayOfJob(text, rec, st, j)
+	text, before := p.describe(rec.Kind, j), p.last[rec.Source]
+	if text == "" || text == before || text == "pending" && strings.HasPrefix(before, "submitted") {
+		return
 	}
+	p.last[rec.Source] = text
+	p.sayOfJob(text, rec, st, j)
 }
 
 // describe says what an event of a job means to a user, or "".
@@ -102,8 +126,12 @@ func (p *progress) sayOfQueue(st *runtime.RunState, j *runtime.JobState) {
 // there.
 func (p *progress) sayOfJob(text string, rec runtime.Record, st *runtime.RunState, j *runtime.JobState) {
 	count := j.Job.Count
-	if count < 2 || p.verbose {
+	switch {
+	case p.verbose:
 		p.say("%s: %s", rec.Source, text)
+		return
+	case count < 2:
+		p.sayInBurst(stageOf(rec.Kind, j), rec.Source, text)
 		return
 	}
 	same := 0
@@ -114,6 +142,65 @@ func (p *progress) sayOfJob(text string, rec runtime.Record, st *runtime.RunStat
 	}
 	if same == 1 || same == count {
 		p.say("%s: %s (%d of %d)", rec.Source, text, same, count)
+	}
+}
+
+// stageOf names what many jobs may do at a time that nobody need look at; of all else it is "".
+func stageOf(kind runtime.Kind, j *runtime.JobState) string {
+	switch {
+	case kind == runtime.KindJobSubmitted:
+		return "submitted"
+	case kind == runtime.KindJobStarted:
+		return "running"
+	case kind == runtime.KindJobStatus && j.Status.Outcome == runtime.Completed:
+		return "ended"
+	}
+	return ""
+}
+
+// sayInBurst prints what happened to a job, unless it did to many just now.
+func (p *progress) sayInBurst(stage, name, text string) {
+	if stage == "" {
+		p.say("%s: %s", name, text)
+		return
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	i := slices.IndexFunc(p.bursts, func(b *burst) bool { return b.stage == stage })
+	if i < 0 {
+		i = len(p.bursts)
+		p.bursts = append(p.bursts, &burst{stage: stage})
+	}
+	if p.tick == nil {
+		p.tick = time.AfterFunc(burstTime, p.look)
+	}
+	b := p.bursts[i]
+	if b.said == burstSaid {
+		b.more++
+		return
+	}
+	b.said++
+	p.print("%s: %s", name, text)
+}
+
+// look tells of the bursts, and forgets those that are over.
+func (p *progress) look() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.bursts = slices.DeleteFunc(p.bursts, func(b *burst) bool { return b.more == 0 })
+	p.sayOfMore()
+	if p.tick = nil; len(p.bursts) > 0 {
+		p.tick = time.AfterFunc(burstTime, p.look)
+	}
+}
+
+// sayOfMore says of how many jobs nothing was said.
+func (p *progress) sayOfMore() {
+	for _, b := range p.bursts {
+		if b.more > 0 {
+			p.print("%s: %s", b.stage, runtime.Plural(b.more, "more job"))
+			b.more = 0
+		}
 	}
 }
 
@@ -128,11 +215,21 @@ func sameStage(kind runtime.Kind, a, b *runtime.JobState) bool {
 	return a.Status.State == b.Status.State && a.Status.Outcome == b.Status.Outcome
 }
 
+// stop ends what goes on beside.
+func (p *progress) stop() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.tick != nil {
+		p.tick.Stop()
+	}
+}
+
 // summary says how the run went and where its results are.
 func (p *progress) summary(s *runtime.Session, keep bool) {
 	took := time.Since(p.started).Round(100 * time.Millisecond)
+	defer p.stop()
 	if n := len(s.Measurements(runtime.Where{})); n > 0 {
-		p.say("run %s: %d measurements in %v; aifb show %s", s.Run, n, took, s.Run)
+		p.say("run %s: %s in %v; aifb show %s", s.Run, runtime.Plural(n, "measurement"), took, s.Run)
 	} else {
 		p.say("run %s ended after %v", s.Run, took)
 	}

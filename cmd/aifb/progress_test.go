@@ -6,6 +6,7 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/aifb/aifb/runtime"
@@ -23,6 +24,41 @@ func tell(t *testing.T, p *progress, st *runtime.RunState, kind runtime.Kind, so
 		t.Fatal(err)
 	}
 	p.record(rec, st)
+}
+
+// Of many jobs that get somewhere at a time the first are told, and how many more there are; one that fails always is.
+func TestProgressOfMany(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var out strings.Builder
+		p, st := newProgress(&out, false), new(runtime.RunState)
+		for i := range 100 {
+			name := fmt.Sprintf("j%d", i)
+			tell(t, p, st, runtime.KindJobIntended, name, runtime.Intent{Job: runtime.Job{Name: name}})
+			tell(t, p, st, runtime.KindJobStarted, name, runtime.Start{Host: "n1"}) // its word may come first
+		}
+		time.Sleep(burstTime + 1)
+		for i := range 100 {
+			name := fmt.Sprintf("j%d", i)
+			tell(t, p, st, runtime.KindJobSubmitted, name, runtime.Submitted{ID: runtime.JobID(fmt.Sprint(i))})
+			tell(t, p, st, runtime.KindJobStatus, name, runtime.Status{State: runtime.Pending})
+			if i == 50 {
+				tell(t, p, st, runtime.KindJobStatus, name, runtime.Status{State: runtime.Ended, Outcome: runtime.Failed, Exited: true, Code: 3})
+			}
+		}
+		p.stop()
+		p.say("the end")
+		got := regexp.MustCompile(`(?m)^\d\d:\d\d:\d\d  `).ReplaceAllString(out.String(), "")
+		for _, want := range []string{"j0: running on n1\n", "j7: running on n1\nrunning: 92 more jobs\nj0: submitted as job 0\n",
+			"j7: submitted as job 7\nsubmitted: 43 more jobs\nj50: failed with exit code 3\nsubmitted: 49 more jobs\nthe end\n"} {
+			if !strings.Contains(got, want) {
+				t.Errorf("no %q in\n%s", want, got)
+			}
+		}
+		if n := strings.Count(got, "\n"); n != 21 {
+			t.Errorf("%d lines:\n%s", n, got)
+		}
+	})
 }
 
 // Of many jobs that wait, it is the first of which the length of the queue is told.
