@@ -23,7 +23,12 @@ type signals struct {
 
 	mu     sync.Mutex
 	scopes []*scope
+	ended  time.Time // when a signal last ended something
 }
+
+// echo is how long after a signal ended something another one ends not the program: timeout and others signal the
+// process, and then the group that it is in.
+const echo = 100 * time.Millisecond
 
 type scope struct {
 	cancel context.CancelCauseFunc // nil: where it is the innermost, Ctrl-C does nothing
@@ -39,29 +44,17 @@ func catchSignals(w io.Writer, leave string) (s *signals, stop func()) {
 	}
 	// A write that fails says itself that nobody reads. But as long as nobody is told of the signal, it kills.
 	signal.Notify(s.pipe, syscall.SIGPIPE)
-	go s.listen()
-	return s, func() { signal.Stop(s.got); signal.Stop(s.pipe); close(s.done) }
-}
-
-// echo is how long after a signal the same one is no second one: timeout and some others signal the process and then the
-// group that it is in.
-const echo = 100 * time.Millisecond
-
-func (s *signals) listen() {
-	var last os.Signal
-	var at time.Time
-	for {
-		select {
-		case sig := <-s.got:
-			if sig == last && time.Since(at) < echo {
-				continue
+	go func() {
+		for {
+			select {
+			case sig := <-s.got:
+				s.handle(&interrupted{sig.(syscall.Signal)})
+			case <-s.done:
+				return
 			}
-			last, at = sig, time.Now()
-			s.handle(&interrupted{sig.(syscall.Signal)})
-		case <-s.done:
-			return
 		}
-	}
+	}()
+	return s, func() { signal.Stop(s.got); signal.Stop(s.pipe); close(s.done) }
 }
 
 // untilLeft is untilSignal for what only shows something: where nobody reads that any more, it dies, as programs do.
@@ -102,13 +95,14 @@ func (s *signals) handle(cause *interrupted) {
 		sc := s.scopes[i]
 		if sc.cancel != nil && !sc.ended {
 			sc.ended, ended = true, true
+			s.ended = time.Now()
 			sc.cancel(cause)
 		}
 		if cause.signal == syscall.SIGINT && (ended || sc.cancel == nil && i == innermost) {
 			return
 		}
 	}
-	if !ended && (cause.signal == syscall.SIGINT || cause.signal == syscall.SIGTERM) {
+	if !ended && time.Since(s.ended) >= echo && (cause.signal == syscall.SIGINT || cause.signal == syscall.SIGTERM) {
 		if s.leave != "" {
 			fmt.Fprintln(s.w, s.leave)
 		}
