@@ -16,9 +16,10 @@ func compareCommand(std streams) *cli.Command {
 		Name:      "compare",
 		Usage:     "compare what two runs measured",
 		ArgsUsage: "A B",
-		Description: `A and B are ids of aifb runs, or last. A row is a metric with the same labels in both runs: the medians of the values,
-how many there are, and by how much B is above A. A star says that all values of one run are above all of the other, and
-that there are enough of them, four each, for that not to be chance. Of fewer, nothing can be said.`,
+		Description: `A and B are ids of aifb runs, their beginnings or last parts, or last. A row is a metric with the same labels in both
+runs: the medians of the values, how many there are, and by how much B is above A. A star says that all values of one run
+are above all of the other, and that there are enough of them, four each, for that not to be chance. Of fewer, nothing can
+be said.`,
 		Flags: []cli.Flag{storeFlag(), configFlag(), jsonFlag()},
 		Action: atMost(2, func(c *cli.Context) error {
 			if c.NArg() < 2 {

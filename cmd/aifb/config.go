@@ -81,7 +81,10 @@ func readConfig(c *cli.Context) (*config, error) {
 	return cfg, nil
 }
 
-var unknownKey = regexp.MustCompile(`^(line \d+): field (\S+) not found in type `)
+var (
+	unknownKey = regexp.MustCompile(`^(line \d+): field (\S+) not found in type `)
+	wrongType  = regexp.MustCompile("^(line \\d+): cannot unmarshal !!(\\w+)(?: `(.*)`)? into (\\S+)$")
+)
 
 // configKeys are the keys of a config file, at any depth.
 var configKeys = []string{"target", "store", "targets", "ssh", "scheduler", "workdir", "setup", "defaults", "account",
@@ -89,15 +92,47 @@ var configKeys = []string{"target", "store", "targets", "ssh", "scheduler", "wor
 
 // configError says what is wrong with a config file, in the file's words and not in those of this program.
 func configError(name string, err error) error {
-	hint := "its keys are " + strings.Join(configKeys, ", ")
+	var hints []string
 	if wrong := (*yaml.TypeError)(nil); errors.As(err, &wrong) {
-		err = errors.New(strings.Join(wrong.Errors, "; "))
-		if m := unknownKey.FindStringSubmatch(wrong.Errors[0]); m != nil {
-			err = fmt.Errorf("%s: there is no key %s", m[1], m[2])
-			hint = cmp.Or(runtime.DidYouMean(m[2], configKeys), hint)
+		var texts []string
+		for _, text := range wrong.Errors {
+			hint := ""
+			if m := unknownKey.FindStringSubmatch(text); m != nil {
+				text = fmt.Sprintf("%s: there is no key %s", m[1], m[2])
+				hint = cmp.Or(runtime.DidYouMean(m[2], configKeys), "its keys are "+strings.Join(configKeys, ", "))
+			} else if m := wrongType.FindStringSubmatch(text); m != nil {
+				text, hint = configType(m[1], m[2], m[3], m[4])
+			}
+			texts, hints = append(texts, text), append(hints, hint)
 		}
+		err = errors.New(strings.Join(texts, "; "))
 	}
-	return runtime.Faultf(runtime.FaultUsage, hint, "config: %s: %w", name, err)
+	return runtime.Faultf(runtime.FaultUsage, cmp.Or(hints...), "config: %s: %w", name, err)
+}
+
+// configType says that the value in a line of a config file has another type than the one of this program that is there.
+func configType(line, tag, value, goType string) (text, hint string) {
+	got := fmt.Sprintf("%q", value)
+	switch {
+	case tag == "seq":
+		got = "a list"
+	case tag == "map":
+		got = "keys"
+	}
+	want := "keys and their values"
+	switch goType {
+	case "string":
+		want = "text"
+	case "int":
+		want = "a whole number"
+	case "[]string":
+		want, hint = "a list", "write it in brackets, as in setup: [module load Apptainer]"
+	case "map[string]main.targetConfig", "main.targetConfig":
+		hint = "as in targets: {NAME: {ssh: HOST}}"
+	case "main.config":
+		hint = "its keys are " + strings.Join(configKeys, ", ")
+	}
+	return fmt.Sprintf("%s: got %s, want %s", line, got, want), hint
 }
 
 // xdg returns a base directory of the XDG specification, which has relative ones ignored.

@@ -138,9 +138,9 @@ func (d *doctor) printJSON(w io.Writer) error {
 func (d *doctor) checkHere(ctx context.Context, c *cli.Context, cfg *config) {
 	text, err := checkStore(ctx, storeURL(c, cfg))
 	d.need("store", text, err)
-	config := "there is none; none is needed"
-	if name := configFile(c); isThere(name) {
-		config = name
+	config := configFile(c)
+	if !isThere(config) {
+		config = "there is no " + config + "; none is needed"
 	}
 	d.add(runtime.Finding{Name: "config", OK: true, Text: config})
 	if isHere(d.target) {

@@ -29,7 +29,11 @@ from stdin. Its parameters are given as name=value; a list as name=1,2,4. aifb e
 are not given so are taken from the environment, where AIFB_PARAM_NAME is name, and then from the file of --params.
 
 When the recipe ends, or fails, or is interrupted, the jobs that it started are cancelled, and their logs and metrics
-are brought to this machine.`,
+are brought to this machine. Everything is kept in the store: aifb show prints what was measured, aifb export writes it
+as CSV, aifb logs prints what the jobs printed. Exit codes: aifb help exit-codes.
+
+   aifb exec @aifb//quickstart.star concurrency=1,8
+   aifb exec -t meluxina --timeout 2h bench.star`,
 		Flags: []cli.Flag{
 			targetFlag(), storeFlag(), configFlag(), paramsFlag(),
 			boolFlag("keep", "leave jobs and their files on the target when the recipe ends"),

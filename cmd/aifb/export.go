@@ -14,8 +14,10 @@ func exportCommand(std streams) *cli.Command {
 		Name:      "export",
 		Usage:     "write what a run measured",
 		ArgsUsage: "[RUN]",
+		Description: `RUN is an id of aifb runs, its beginning or its last part; without one it is the last run. CSV has a line for each value,
+with the columns run, time, source (the job), metric, value and unit, and one for each label.`,
 		Flags: []cli.Flag{storeFlag(), configFlag(),
-			&cli.StringFlag{Name: "format", Value: "csv", Usage: "csv or json"},
+			&cli.StringFlag{Name: "format", Value: "csv", Usage: "the `FORMAT`: csv or json"},
 			&cli.StringFlag{Name: "output", Aliases: []string{"o"}, Usage: "the `FILE` to write; without it, or with -, stdout"},
 		},
 		Action: atMost(1, func(c *cli.Context) error {

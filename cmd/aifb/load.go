@@ -30,7 +30,7 @@ printed, and in a job handed to the run: rps, requests, errors, latency_mean, la
 			&cli.Int64Flag{Name: "requests", Aliases: []string{"n"}, Usage: "how many to send", DefaultText: "no limit"},
 			&cli.DurationFlag{Name: "warmup", Usage: "load before the measurement, not counted", DefaultText: "none"},
 			&cli.StringFlag{Name: "method", Value: http.MethodGet, Usage: "the HTTP method"},
-			&cli.StringSliceFlag{Name: "header", Aliases: []string{"H"}, Usage: "`'NAME: VALUE'`; may be given several times"},
+			&cli.StringSliceFlag{Name: "header", Aliases: []string{"H"}, Usage: "a `HEADER`, such as 'NAME: VALUE'; may be given several times"},
 			&cli.StringFlag{Name: "body", Usage: "what to send; @FILE is read from a file"},
 			&cli.DurationFlag{Name: "timeout", Value: load.DefaultTimeout, Usage: "of a request"},
 			&cli.IntFlag{Name: "status", Usage: "the status of a success", DefaultText: "any from 200 to 299"},

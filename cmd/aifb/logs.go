@@ -10,6 +10,7 @@ import (
 	"io/fs"
 	"path"
 	"strconv"
+	"strings"
 
 	"github.com/urfave/cli/v2"
 
@@ -23,7 +24,8 @@ func logsCommand(std streams) *cli.Command {
 		Name:      "logs",
 		Usage:     "print what the jobs of a run printed",
 		ArgsUsage: "[RUN [JOB]]",
-		Description: `Of a job whose files are not here yet, they are read from the target. With --follow it goes on until the job has ended, or,
+		Description: `RUN is an id of aifb runs, its beginning or its last part; without one it is the last run. JOB is one of aifb show.
+Of a job whose files are not here yet, they are read from the target. With --follow it goes on until the job has ended, or,
 without JOB, the run: then also jobs that start later are shown. Ctrl-C leaves.`,
 		Flags: []cli.Flag{storeFlag(), configFlag(),
 			boolFlag("follow", "go on as the jobs print more", "f"),
@@ -88,7 +90,11 @@ func selectJobs(st *runtime.RunState, name string) ([]*runtime.JobState, error) 
 	if group != nil {
 		return group, nil
 	}
-	return nil, runtime.Faultf(runtime.FaultUsage, cmp.Or(runtime.DidYouMean(name, names), fmt.Sprintf("its jobs are %v", names)),
+	hint := "it has no jobs"
+	if len(names) > 0 {
+		hint = "its jobs are " + strings.Join(names, ", ")
+	}
+	return nil, runtime.Faultf(runtime.FaultUsage, cmp.Or(runtime.DidYouMean(name, names), hint),
 		"run %s has no job %q", st.Run, name)
 }
 

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"os/user"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -55,10 +56,13 @@ func newApp(std streams) *cli.App {
 		UsageText: "aifb COMMAND [flags] [arguments]",
 		Description: `A recipe is a Starlark program (or a YAML file) that starts services and clients as jobs, waits and measures:
 
-   aifb exec @aifb//quickstart.star                  on this machine
-   aifb exec -t meluxina redis.star clients=1,2,4    on a cluster, over SSH
+   aifb exec @aifb//quickstart.star                        on this machine
+   aifb doctor -t meluxina                                 what is there, of a host of ~/.ssh/config
+   aifb exec -t meluxina @aifb//redis.star clients=1,2,4   on that cluster
+   aifb show                                               what was measured; aifb export for CSV
 
-Exit codes: aifb help exit-codes.`,
+aifb doc @aifb// lists the recipes that are here, aifb doc what a recipe of yours may use. The config file: aifb help
+config. Exit codes: aifb help exit-codes.`,
 		Reader:    std.in,
 		Writer:    std.out,
 		ErrWriter: std.err,
@@ -130,9 +134,42 @@ func unknown(name string, commands []*cli.Command, hint string) error {
 // helpHint is the hint where only the help of a command can help.
 func helpHint(c *cli.Context) string { return c.Command.HelpName + " --help" }
 
+var wrongValue = regexp.MustCompile(`^invalid (?:boolean )?value (".*") for (?:flag )?-(\S+): `)
+
+// dashes writes a flag as it is written: the library has one dash for all.
+func dashes(flag string) string {
+	if len(flag) > 1 {
+		return "--" + flag
+	}
+	return "-" + flag
+}
+
+// form says what the values of a flag look like.
+func form(flags []cli.Flag, name string) string {
+	for _, f := range flags {
+		if !slices.Contains(f.Names(), name) {
+			continue
+		}
+		switch f.(type) {
+		case *cli.DurationFlag:
+			return "a duration such as 90s, 30m or 1h30m"
+		case *cli.IntFlag, *cli.Int64Flag:
+			return "a whole number"
+		case *cli.BoolFlag:
+			return "true or false"
+		}
+	}
+	return "a value of it"
+}
+
 // usageError is for what the command line library finds wrong.
 func usageError(c *cli.Context, err error, _ bool) error {
 	hint := helpHint(c)
+	if m := wrongValue.FindStringSubmatch(err.Error()); m != nil {
+		err = fmt.Errorf("%s %s is not %s", dashes(m[2]), m[1], form(c.Command.Flags, m[2]))
+	} else if _, flag, ok := strings.Cut(err.Error(), "flag needs an argument: -"); ok {
+		err = fmt.Errorf("%s needs a value", dashes(flag))
+	}
 	if _, flag, ok := strings.Cut(err.Error(), "flag provided but not defined: -"); ok {
 		var names []string
 		for _, f := range c.Command.Flags {
@@ -141,7 +178,10 @@ func usageError(c *cli.Context, err error, _ bool) error {
 		if s := runtime.Suggest(strings.TrimLeft(flag, "-"), names); s != "" {
 			hint = "did you mean --" + s + "?"
 		}
-		err = fmt.Errorf("unknown flag -%s", flag)
+		if flag == "json" && slices.Contains(names, "format") {
+			hint = "--format json"
+		}
+		err = fmt.Errorf("unknown flag %s", dashes(flag))
 	}
 	return runtime.Faultf(runtime.FaultUsage, hint, "%w", err)
 }

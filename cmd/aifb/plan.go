@@ -32,10 +32,12 @@ func planCommand(std streams) *cli.Command {
 no file is written. Each call that acts is shown with its line, what would come of it, and the very script that would
 be submitted. What only the cluster knows is made up: job ids, nodes, ports, times, and what clients measure. How jobs
 may go otherwise is assumed with --assume NAME=STATE[@AFTER], such as --assume 'redis=timeout' or 'client-*=exit:2@30s';
-NAME may be a pattern, and the states are ` + strings.Join(jobStates, ", ") + ` and exit:N.`,
+NAME may be a pattern, and the states are
+` + strings.Join(jobStates, ", ") + `
+and exit:N.`,
 		Flags: []cli.Flag{
 			targetFlag(), configFlag(), paramsFlag(),
-			&cli.StringSliceFlag{Name: "assume", Usage: "how jobs go: `NAME=STATE[@AFTER]`; may be given several times"},
+			&cli.StringSliceFlag{Name: "assume", Usage: "how jobs go, `HOW` being NAME=STATE[@AFTER]; may be given several times"},
 			&cli.BoolFlag{Name: "scripts", Value: true, Usage: "show the scripts; --scripts=false hides them"},
 			boolFlag("json", "print the plan as JSON"),
 			&cli.BoolFlag{Name: recipeHelpFlag, Hidden: true},

@@ -25,8 +25,8 @@ func runsCommand(std streams) *cli.Command {
 	return &cli.Command{
 		Name:  "runs",
 		Usage: "list the runs of the store, the newest last",
-		Description: `The state of a run is running, ok, failed, or left: its aifb was killed, and nobody looks after its jobs; aifb resume goes
-on with it, aifb stop ends it.`,
+		Description: `Other commands take the id of a run, its beginning, its last part, or last. Its state is running, ok, failed, or left: its
+aifb was killed, and nobody looks after its jobs; aifb resume goes on with it, aifb stop ends it.`,
 		Flags: []cli.Flag{storeFlag(), configFlag(), jsonFlag()},
 		Action: atMost(0, func(c *cli.Context) error {
 			return withStore(c, func(ctx context.Context, cfg *config, store runtime.Store) error {
