@@ -21,7 +21,14 @@ import (
 func WriteCSV(w io.Writer, recs []Record) error {
 	labels := LabelNames(recs)
 	out := csv.NewWriter(w)
-	out.Write(slices.Concat([]string{"run", "time", "source", "metric", "value", "unit"}, labels))
+	header := []string{"run", "time", "source", "metric", "value", "unit"}
+	for _, l := range labels {
+		for slices.Contains(header, l) { // else a reader by names would have the one column for the other
+			l = "label_" + l
+		}
+		header = append(header, l)
+	}
+	out.Write(header)
 	for _, r := range recs {
 		row := []string{r.Run, r.Time.Format(time.RFC3339Nano), r.Source, r.Metric,
 			strconv.FormatFloat(r.Value, 'g', -1, 64), r.Unit}

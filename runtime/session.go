@@ -256,6 +256,9 @@ func (s *Session) mayCancel(j *JobState) bool {
 
 // Record appends a measurement of the recipe's own.
 func (s *Session) Record(ctx context.Context, d Deed, m Measurement) error {
+	if m.Metric == "" {
+		return fieldErrorf("metric", "", "it is empty")
+	}
 	d = d.describe("record", "", m)
 	if done, err := s.done(d); done || err != nil {
 		return err

@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"maps"
+	"slices"
 	"strings"
 
 	"github.com/urfave/cli/v2"
@@ -17,9 +19,9 @@ func compareCommand(std streams) *cli.Command {
 		Usage:     "compare what two runs measured",
 		ArgsUsage: "A B",
 		Description: `A and B are ids of aifb runs, their beginnings or last parts, or last. A row is a metric with the same labels in both
-runs: the medians of the values, how many there are, and by how much B is above A. A star says that all values of one run
-are above all of the other, and that there are enough of them, four each, for that not to be chance. Of fewer, nothing can
-be said.`,
+runs: the medians of the values, how many there are, and by how much B is above A. The parameters that the runs do not
+share are above the table. A star says that all values of one run are above all of the other, and that there are
+enough of them, four each, for that not to be chance. Of fewer, nothing can be said.`,
 		Flags: []cli.Flag{storeFlag(), configFlag(), jsonFlag()},
 		Action: atMost(2, func(c *cli.Context) error {
 			if c.NArg() < 2 {
@@ -69,9 +71,14 @@ func compareJSON(w io.Writer, runs [2]*runtime.RunState, all []runtime.Compariso
 
 func printComparison(w io.Writer, runs [2]*runtime.RunState, all []runtime.Comparison) error {
 	for i, st := range runs {
-		fmt.Fprintf(w, "%c  %s  %s on %s\n", 'A'+rune(i), st.Run, runtime.Printable(st.Start.Recipe), runtime.Printable(st.Start.Target))
+		fmt.Fprintf(w, "%c  %s  %s on %s%s\n", 'A'+rune(i), st.Run, runtime.Printable(st.Start.Recipe), runtime.Printable(st.Start.Target),
+			runtime.Printable(otherParams(st.Start.Params, runs[1-i].Start.Params)))
 	}
 	fmt.Fprintln(w)
+	if len(all) == 0 {
+		_, err := fmt.Fprintln(w, "neither run measured anything")
+		return err
+	}
 	var rows [][]string
 	for _, c := range all {
 		metric := c.Metric
@@ -83,6 +90,17 @@ func printComparison(w io.Writer, runs [2]*runtime.RunState, all []runtime.Compa
 		rows = append(rows, []string{metric, labelList(c.Labels), a, n, b, m, change(c)})
 	}
 	return runtime.WriteTable(w, []string{"metric", "labels", "A", "n", "B", "n", "change"}, rows)
+}
+
+// otherParams lists the parameters of a run that are others than those of the run that it is compared with.
+func otherParams(params, others map[string]string) string {
+	text := ""
+	for _, name := range slices.Sorted(maps.Keys(params)) {
+		if other, ok := others[name]; !ok || other != params[name] {
+			text += fmt.Sprintf(", %s=%s", name, params[name])
+		}
+	}
+	return text
 }
 
 // middle returns the median of values and their number, or nothing where there are none.

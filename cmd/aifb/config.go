@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+	"syscall"
 
 	"github.com/urfave/cli/v2"
 	"go.yaml.in/yaml/v3"
@@ -66,7 +67,7 @@ func configFile(c *cli.Context) string {
 func readConfig(c *cli.Context) (*config, error) {
 	name := configFile(c)
 	data, err := os.ReadFile(name)
-	if errors.Is(err, fs.ErrNotExist) && !c.IsSet("config") {
+	if (errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR)) && c.String("config") == "" {
 		return &config{person: newPerson(c.App)}, nil
 	}
 	if err != nil {
