@@ -40,89 +40,6 @@ func parallel(c *call, a *parallelArgs) (starlark.Value, error) {
 	return starlark.NewList(g.results), nil
 }
 
-// share freezes what threads are about to share, or says why that cannot be.
-func (c *call) share(fn starlark.Value, items []starlark.Value) error {
-	fn.Freeze()
-	for _, item := range items {
-		item.Freeze()
-	}
-	if c.globals != nil && !c.loading {
-		reach := make(reach)
-		for _, global := range c.globals { // any function looks them up there
-			global.Freeze()
-			reach.freeze(global)
-		}
-		reach.freeze(fn)
-		for _, item := range items {
-			reach.freeze(item)
-		}
-		return nil
-	}
-	for i := range c.thread.CallStackDepth() {
-		if c.thread.CallFrame(i).Name == "<toplevel>" {
-			return runtime.Faultf(runtime.FaultRecipe, "put it into main(), which is called when the file has been read",
-				"parallel: not while a file is being read: its globals can still change")
-		}
-	}
-	return nil
-}
-
-// reach are the functions and collections that were visited on the way from a value to all that it reaches.
-type reach map[starlark.Value]bool
-
-// freeze freezes all that a value reaches, also the globals of functions, which Freeze leaves out.
-func (r reach) freeze(v starlark.Value) {
-	switch v := v.(type) {
-	case nil: // a variable without a value
-		return
-	case starlark.Tuple: // no key of a map, but in no cycle by itself
-		for _, elem := range v {
-			r.freeze(elem)
-		}
-		return
-	case *starlark.Function, *starlark.Builtin, *starlark.List, *starlark.Dict, *starlark.Set, *structValue:
-		if r[v] {
-			return
-		}
-		r[v] = true
-	default: // it cannot change, or not be seen by two threads
-		v.Freeze()
-		return
-	}
-	v.Freeze()
-	switch v := v.(type) {
-	case *starlark.Function:
-		for _, names := range []starlark.StringDict{v.Globals(), v.Module().Predeclared()} { // of an expression, all are the latter
-			for _, global := range names {
-				r.freeze(global)
-			}
-		}
-		for i := range v.NumFreeVars() {
-			_, free := v.FreeVar(i)
-			r.freeze(free)
-		}
-		for i := range v.NumParams() {
-			r.freeze(v.ParamDefault(i))
-		}
-	case *starlark.Builtin:
-		r.freeze(v.Receiver())
-	case *structValue:
-		for _, name := range v.AttrNames() {
-			attr, _ := v.Attr(name)
-			r.freeze(attr)
-		}
-	case *starlark.Dict:
-		for key, value := range v.Entries() {
-			r.freeze(key)
-			r.freeze(value)
-		}
-	case starlark.Iterable:
-		for elem := range starlark.Elements(v) {
-			r.freeze(elem)
-		}
-	}
-}
-
 // A fanOut is a call of parallel under way.
 type fanOut struct {
 	*call
@@ -150,7 +67,9 @@ func (g *fanOut) work() {
 			g.fail(i, err)
 			continue
 		}
-		v.Freeze()
+		if !endless(v) {
+			v.Freeze()
+		}
 		g.results[i] = v
 	}
 }

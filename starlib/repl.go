@@ -328,7 +328,7 @@ func (r *REPL) exec(ctx context.Context, recipe *Recipe, given []string) (err er
 	if err := r.perform(ctx, t, recipe.file, false); err != nil || recipe.main == nil {
 		return err
 	}
-	r.names.all.Freeze() // as in a run without a prompt
+	r.run.freeze(r.names.all) // as in a run without a prompt
 	return recipe.callMain(t, r.names.all["main"], given)
 }
 

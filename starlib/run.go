@@ -22,6 +22,7 @@ type run struct {
 	modules     map[*file]starlark.StringDict // the files that were loaded and run
 	origins     *origins
 	exits       *exits
+	loose       bool                // there are globals that could not be frozen
 	fake        Fake                // of a test
 	globals     starlark.StringDict // of a REPL, where they are not frozen after a statement; nil: it is none
 }
@@ -113,7 +114,7 @@ func (r *run) load(t *starlark.Thread, module string) (starlark.StringDict, erro
 	if err != nil {
 		return nil, r.locate(ctx, err)
 	}
-	globals.Freeze()
+	r.freeze(globals)
 	r.modules[f] = globals
 	return globals, nil
 }

@@ -145,7 +145,7 @@ func (r *Recipe) exec(ctx context.Context, run *run, given []string) (err error)
 	thread, done := run.thread(ctx, "", false)
 	defer done()
 	globals, err := r.file.program.Init(thread, run.predeclared)
-	globals.Freeze()
+	run.freeze(globals)
 	if err == nil && r.main != nil {
 		err = r.callMain(thread, globals["main"], given)
 	}

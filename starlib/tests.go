@@ -69,7 +69,7 @@ func (t *Tests) call(ctx context.Context, run *run, name string) (err error) {
 	if err != nil {
 		return err
 	}
-	globals.Freeze()
+	run.freeze(globals)
 	thread, done := run.thread(ctx, "", false)
 	defer done()
 	_, err = starlark.Call(thread, globals[name], nil, nil)
