@@ -130,3 +130,19 @@ func TestStruct(t *testing.T) {
 		}
 	}
 }
+
+// A struct may be in itself, by way of a list or a dict.
+func TestStructInItself(t *testing.T) {
+	t.Parallel()
+	const recipe = "xs = [1]\ns = struct(xs = xs, a = (2,))\nxs.append(s)\nd = {}\nd[\"s\"] = struct(d = d, t = (d,))\n"
+	out, _, err := exec(t, recipe+"print(s, xs, d)\nprint(\"%r\" % struct(s = s), [struct(b = [struct(c = 3)])])\n")
+	const want = `struct(a = (2,), xs = ...) [1, struct(a = (2,), xs = ...)] {"s": struct(d = ..., t = ...)}
+struct(s = struct(a = (2,), xs = ...)) [struct(b = [struct(c = 3)])]
+`
+	if out != want || err != nil {
+		t.Errorf("%s, %v; want %s", out, err, want)
+	}
+	if _, rendered, _ := exec(t, recipe+"fail(s)\n"); !strings.Contains(rendered, "error: struct(a = (2,), xs = ...)") {
+		t.Error(rendered)
+	}
+}

@@ -2,6 +2,7 @@ package starlib
 
 import (
 	"fmt"
+	"strings"
 
 	"go.starlark.net/starlark"
 	"go.starlark.net/starlarkstruct"
@@ -32,6 +33,42 @@ func (s *structValue) Attr(name string) (starlark.Value, error) {
 		return nil, noAttribute("struct", ".", name, s.AttrNames())
 	}
 	return v, err
+}
+
+// String does as Starlark's own, which goes on for ever if the struct is in itself; what leads back to it is left out.
+func (s *structValue) String() string {
+	if !holds(s, s, make(visited)) {
+		return s.Struct.String()
+	}
+	var attrs []string
+	for _, name := range s.AttrNames() {
+		text := "..."
+		if v, _ := s.Struct.Attr(name); v != starlark.Value(s) && !holds(v, s, make(visited)) {
+			text = v.String()
+		}
+		attrs = append(attrs, name+" = "+text)
+	}
+	return "struct(" + strings.Join(attrs, ", ") + ")"
+}
+
+// holds reports whether a value has a struct in it.
+func holds(v starlark.Value, s *structValue, seen visited) bool {
+	switch v.(type) {
+	case starlark.Tuple:
+	case *starlark.List, *starlark.Dict, *starlark.Set, *structValue:
+		if seen[v] {
+			return false
+		}
+		seen[v] = true
+	default:
+		return false
+	}
+	for part := range parts(v) {
+		if part == starlark.Value(s) || holds(part, s, seen) {
+			return true
+		}
+	}
+	return false
 }
 
 func (s *structValue) CompareSameType(op syntax.Token, y starlark.Value, depth int) (bool, error) {
