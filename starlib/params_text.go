@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math/big"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"unicode/utf8"
@@ -23,7 +24,11 @@ func parseParam(text string, def starlark.Value) (starlark.Value, error) {
 		return nil, wrongParam(text, "UTF-8", "")
 	}
 	if elem, ok := element(def); ok {
-		return parseList(text, elem)
+		list, err := parseList(text, elem)
+		if _, isTuple := def.(starlark.Tuple); isTuple && err == nil {
+			return starlark.Tuple(slices.Collect(starlark.Elements(list))), nil
+		}
+		return list, err
 	}
 	switch def := def.(type) {
 	case *starlark.Dict:
@@ -72,7 +77,7 @@ func parseInt(text string) (starlark.Value, error) {
 	return starlark.MakeBigInt(n), nil
 }
 
-func parseList(text string, elem starlark.Value) (starlark.Value, error) {
+func parseList(text string, elem starlark.Value) (*starlark.List, error) {
 	parts, err := splitParam(unbracket(text, "[]"), ',', -1)
 	if err != nil {
 		return nil, err

@@ -135,7 +135,7 @@ def main(name, n = 3, rate = 1.5, on = False, clients = [1, 2], tags = ()):
 		want  string // what it prints, or the error
 	}{
 		{[]string{"name=x"}, "x 4 3.0 False [1, 2] ()"},
-		{[]string{"name=a=b", "n=7", "rate=2", "on=true", "clients=4,8", "tags=u,v"}, `a=b 8 4.0 True [4, 8] ["u", "v"]`},
+		{[]string{"name=a=b", "n=7", "rate=2", "on=true", "clients=4,8", "tags=u,v"}, `a=b 8 4.0 True [4, 8] ("u", "v")`},
 		{nil, "parameter name is missing"},
 		{[]string{"name=x", "cleints=1"}, `has no parameter "cleints"`},
 		{[]string{"name=x", "n=many"}, `parameter n: got "many", want int`},
