@@ -40,7 +40,7 @@ func slotOf(p any) slot {
 	case *bool:
 		return newSlot("bool", p, toBool, func(b bool) string { return starlark.Bool(b).String() })
 	case *time.Duration:
-		return newSlot("duration", p, toDuration, showDuration)
+		return newSlot("duration", p, toLimit, showDuration)
 	case *runtime.Bytes:
 		return newSlot("memory", p, toBytes, noneOr(runtime.Bytes.String))
 	case *runtime.Port:
@@ -138,6 +138,21 @@ func toString(path string, v starlark.Value) (string, error) {
 	return s, nil
 }
 
+// A filled text is one that is not empty.
+type filled struct{ to *string }
+
+func (f filled) slot() slot {
+	s := slotOf(f.to)
+	set := s.set
+	s.set = func(path string, v starlark.Value) error {
+		if text, ok := starlark.AsString(v); ok && text == "" {
+			return fmt.Errorf("%s: it is empty", path)
+		}
+		return set(path, v)
+	}
+	return s
+}
+
 func toInt(path string, v starlark.Value) (int, error) {
 	i, ok := v.(starlark.Int)
 	if !ok {
@@ -149,7 +164,7 @@ func toInt(path string, v starlark.Value) (int, error) {
 	}
 	n, err := starlark.AsInt32(i)
 	if err != nil {
-		return 0, fmt.Errorf("%s: %s is out of range", path, i)
+		return 0, fmt.Errorf("%s: %s is out of range", path, short(i))
 	}
 	return n, nil
 }
@@ -161,7 +176,7 @@ func toFloat(path string, v starlark.Value) (float64, error) {
 		return 0, wrongType(path, v, "float")
 	}
 	if math.IsNaN(f) || math.IsInf(f, 0) {
-		return 0, fmt.Errorf("%s: %v is not a finite number", path, v)
+		return 0, fmt.Errorf("%s: %s is not a finite number", path, short(v))
 	}
 	return f, nil
 }
@@ -194,6 +209,20 @@ func toDuration(path string, v starlark.Value) (time.Duration, error) {
 	}
 	return 0, wrongType(path, v, `a duration such as "90s", "1h30m" or "01:30:00"`)
 }
+
+// toLimit takes a duration that is not zero: that would not be known from one that is not given.
+func toLimit(path string, v starlark.Value) (time.Duration, error) {
+	d, err := toDuration(path, v)
+	if err == nil && d == 0 {
+		return 0, &runtime.Error{Hint: "leave it out for the default", Err: fmt.Errorf("%s: it must be longer than zero", path)}
+	}
+	return d, err
+}
+
+// A span is a duration that may be zero.
+type span struct{ to *time.Duration }
+
+func (s span) slot() slot { return newSlot("duration", s.to, toDuration, showDuration) }
 
 func toSeconds(path string, s float64) (time.Duration, error) {
 	if s < 0 || s > math.MaxInt64/float64(time.Second)/2 {

@@ -106,12 +106,15 @@ func jobArgs[S any](job func(*S) *runtime.JobSpec) []argument[S] {
 	}
 }
 
+// maxCount is how many jobs a client may be: more than any cluster takes, and fewer than memory holds.
+const maxCount = 100_000
+
 func jobBuiltins() []*Builtin {
 	return []*Builtin{
 		define(Builtin{Name: "service", Returns: "Service", acts: true, Doc: "Starts a service, which is measured, and returns at once."},
 			runtime.ServiceSpec{},
 			append([]argument[runtime.ServiceSpec]{
-				arg("name", "of the service", func(s *runtime.ServiceSpec) any { return &s.Name }).required(),
+				arg("name", "of the service", func(s *runtime.ServiceSpec) any { return filled{&s.Name} }).required(),
 				arg("port", "that it listens on, $SERVICE_PORT; 0: one that is free on its node", func(s *runtime.ServiceSpec) any { return &s.Port }).keyword(),
 				arg("ready", "how to see that it answers; if not given, ready.tcp() where there is a port", func(s *runtime.ServiceSpec) any { return &s.Ready }).keyword(),
 			}, jobArgs(func(s *runtime.ServiceSpec) *runtime.JobSpec { return &s.JobSpec })...),
@@ -127,8 +130,8 @@ func jobBuiltins() []*Builtin {
 				arg("count", "how many jobs of it to start together", func(s *runtime.ClientSpec) any { return &s.Count }).keyword(),
 			}, jobArgs(func(s *runtime.ClientSpec) *runtime.JobSpec { return &s.JobSpec })...),
 			func(c *call, s *runtime.ClientSpec) (starlark.Value, error) {
-				if s.Count < 1 {
-					return nil, &runtime.FieldError{Field: "count", Err: fmt.Errorf("%d clients are none", s.Count)}
+				if s.Count < 1 || s.Count > maxCount {
+					return nil, &runtime.FieldError{Field: "count", Err: fmt.Errorf("%d is not from 1 to %d", s.Count, maxCount)}
 				}
 				s.Deed = c.deed()
 				return c.started(c.session.Client(c.ctx, *s))
@@ -136,7 +139,7 @@ func jobBuiltins() []*Builtin {
 		define(Builtin{Name: "job", Returns: "Job", acts: true, Doc: "Starts any other job and returns at once."},
 			runtime.JobSpec{},
 			append([]argument[runtime.JobSpec]{
-				arg("name", "of the job", func(s *runtime.JobSpec) any { return &s.Name }).required(),
+				arg("name", "of the job", func(s *runtime.JobSpec) any { return filled{&s.Name} }).required(),
 			}, jobArgs(func(s *runtime.JobSpec) *runtime.JobSpec { return s })...),
 			func(c *call, s *runtime.JobSpec) (starlark.Value, error) {
 				s.Deed = c.deed()
@@ -211,7 +214,7 @@ func whereArguments() []argument[whereArgs] {
 }
 
 func resultBuiltins() []*Builtin {
-	path := arg("path", "of the file on this machine", func(a *whereArgs) any { return &a.path }).required()
+	path := arg("path", "of the file on this machine", func(a *whereArgs) any { return filled{&a.path} }).required()
 	export := func(name, form string, write func(io.Writer, []runtime.Record) error) *Builtin {
 		return define(Builtin{Name: name, acts: true, Doc: "Writes what was measured so far to a " + form + " file on this machine: the whole file, or none."},
 			whereArgs{}, append([]argument[whereArgs]{path}, whereArguments()...),
@@ -226,7 +229,7 @@ func resultBuiltins() []*Builtin {
 	return []*Builtin{
 		define(Builtin{Name: "record", acts: true, Doc: "Stores a measurement of the recipe's own."},
 			measurement{}, []argument[measurement]{
-				arg("metric", "what was measured", func(m *measurement) any { return &m.metric }).required(),
+				arg("metric", "what was measured", func(m *measurement) any { return filled{&m.metric} }).required(),
 				arg("value", "a number", func(m *measurement) any { return &m.value }).required(),
 				arg("unit", `such as "1/s" or "ms"`, func(m *measurement) any { return &m.unit }),
 				arg("labels", "label = value", func(m *measurement) any { return &m.labels }).rest("**"),

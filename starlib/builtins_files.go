@@ -27,8 +27,8 @@ type readArgs struct{ path string }
 
 // fileBuiltins act on the target's login node, and on files of both sides.
 func fileBuiltins() []*Builtin {
-	local := func(a *copyArgs) any { return &a.from }
-	remote := func(a *copyArgs) any { return &a.to }
+	from := func(a *copyArgs) any { return filled{&a.from} }
+	to := func(a *copyArgs) any { return &a.to }
 	return []*Builtin{
 		define(Builtin{Name: "run", Returns: "struct", acts: true,
 			Doc: "Runs a short command on the target's login node, in the directory for the files of the run: struct(stdout, stderr, exit_code). What takes long is a job()."},
@@ -47,8 +47,8 @@ func fileBuiltins() []*Builtin {
 		define(Builtin{Name: "upload", Returns: "str", acts: true,
 			Doc: "Copies a file or directory of this machine to the target, and returns its absolute name there."},
 			copyArgs{}, []argument[copyArgs]{
-				arg("local", "its name here, relative to where aifb was started", local).required(),
-				arg("remote", "its name there, relative to the directory for the files of the run; x/ is in the directory x; if not given, as here", remote),
+				arg("local", "its name here, relative to where aifb was started", from).required(),
+				arg("remote", "its name there, relative to the directory for the files of the run; x/ is in the directory x; if not given, as here", to),
 			},
 			func(c *call, a *copyArgs) (starlark.Value, error) {
 				name, err := c.session.Upload(c.ctx, c.deed(), a.from, a.to)
@@ -57,8 +57,8 @@ func fileBuiltins() []*Builtin {
 		define(Builtin{Name: "download", Returns: "str", acts: true,
 			Doc: "Copies a file or directory of the target to this machine, and returns its name here."},
 			copyArgs{}, []argument[copyArgs]{
-				arg("remote", "its name there, relative to the directory for the files of the run", local).required(),
-				arg("local", "its name here, or the directory for it; if not given, as there", remote),
+				arg("remote", "its name there, relative to the directory for the files of the run", from).required(),
+				arg("local", "its name here, or the directory for it; if not given, as there", to),
 			},
 			func(c *call, a *copyArgs) (starlark.Value, error) {
 				name, err := c.session.Download(c.ctx, c.deed(), a.from, a.to)
@@ -66,7 +66,7 @@ func fileBuiltins() []*Builtin {
 			}),
 		define(Builtin{Name: "read", Returns: "str", Doc: "The text of a file on this machine, of up to 16 MiB of UTF-8."},
 			readArgs{}, []argument[readArgs]{
-				arg("path", "relative to the file that calls it; //x is relative to the recipe", func(a *readArgs) any { return &a.path }).required(),
+				arg("path", "relative to the file that calls it; //x is relative to the recipe", func(a *readArgs) any { return filled{&a.path} }).required(),
 			},
 			func(c *call, a *readArgs) (starlark.Value, error) {
 				d := c.deed()

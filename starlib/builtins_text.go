@@ -110,9 +110,18 @@ func pad(text string, width int, align string, zero, number bool) string {
 }
 
 func round(x float64, digits int) (starlark.Value, error) {
-	if digits == 0 {
+	const most = 308 // no float has more before the point, and none that matter have more behind it
+	switch {
+	case digits == 0:
 		return starlark.NumberToInt(starlark.Float(math.RoundToEven(x)))
+	case digits > most:
+		return starlark.Float(x), nil
+	case digits > 0:
+		f, err := strconv.ParseFloat(strconv.FormatFloat(x, 'f', digits, 64), 64)
+		return starlark.Float(f), err
+	case digits < -most:
+		return starlark.Float(0), nil
 	}
-	scale := math.Pow(10, float64(digits))
-	return starlark.Float(math.RoundToEven(x*scale) / scale), nil
+	scale := math.Pow(10, float64(-digits))
+	return starlark.Float(math.RoundToEven(x/scale) * scale), nil
 }

@@ -176,6 +176,9 @@ func handleMethods() []*Builtin {
 			logsArgs{tail: 100},
 			[]argument[logsArgs]{arg("tail", "how many lines of each", func(a *logsArgs) any { return &a.tail })},
 			func(c *call, a *logsArgs) (starlark.Value, error) {
+				if a.tail < 0 {
+					return nil, &runtime.FieldError{Field: "tail", Err: fmt.Errorf("%d is negative", a.tail)}
+				}
 				text, err := c.recv.(*handle).Logs(c.ctx, a.tail)
 				return starlark.String(text), err
 			}),
@@ -336,7 +339,7 @@ func tableMethods() []*Builtin {
 			[]argument[percentileArgs]{arg("p", "0 to 100", func(a *percentileArgs) any { return &a.p }).required()},
 			func(c *call, a *percentileArgs) (starlark.Value, error) {
 				if a.p < 0 || a.p > 100 {
-					return nil, fmt.Errorf("p: %v is not from 0 to 100", a.p)
+					return nil, &runtime.FieldError{Field: "p", Err: fmt.Errorf("%v is not from 0 to 100", a.p)}
 				}
 				return statistic(c, func(v []float64) float64 { return percentile(v, a.p) })
 			}),
