@@ -38,6 +38,8 @@ var habits = hintsOf([]habit{
 	{`^got if, want ':'|^got else, want`, "elif x:"},
 	{`^unexpected input character '!'|^got '(&|\|)', want`, "not x, x and y, x or y"},
 	{`^unexpected input character '\?'`, "a if condition else b"},
+	{`is not UTF-8 text$`, "save the file as UTF-8"},
+	{`^load statement must import|^(first operand of load|load operand)`, `load("lib.star", "name")`},
 	{`^load statement within`, "load() is at the top level of a file"},
 	{`^got '\*\*', want`, "math.pow(x, 2)"},
 	{`^got is, want`, "== compares, also with None"},

@@ -1,10 +1,10 @@
 package starlib
 
 import (
+	"bytes"
 	"cmp"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"maps"
 	"os"
@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"unicode/utf8"
 
 	"go.starlark.net/resolve"
 	"go.starlark.net/starlark"
@@ -176,12 +177,16 @@ func (l *loader) readText(id fileID) ([]byte, error) {
 		text, err := fs.ReadFile(l.library, id.path)
 		return text, plainFileError(err)
 	}
-	f, err := os.OpenInRoot(l.root, filepath.FromSlash(id.path))
+	root, err := os.OpenRoot(l.root)
 	if err != nil {
 		return nil, plainFileError(err)
 	}
-	defer f.Close()
-	text, err := io.ReadAll(f)
+	defer root.Close()
+	name := filepath.FromSlash(id.path)
+	if info, err := root.Stat(name); err == nil && !info.IsDir() && !info.Mode().IsRegular() {
+		return nil, errors.New("not a regular file") // to open a pipe waits for who writes to it
+	}
+	text, err := root.ReadFile(name)
 	return text, plainFileError(err)
 }
 
@@ -238,9 +243,18 @@ func (l *loader) resolve(from fileID, module string) (fileID, error) {
 		err := fmt.Errorf("load %s: it is not below the root of the project, or of the library", module)
 		return id, &runtime.Error{Hint: l.rootHint(id), Err: err}
 	case path.Ext(id.path) != ".star":
-		return id, fmt.Errorf("load %s: not a .star file", module)
+		err := fmt.Errorf("load %s: not a .star file", module)
+		if named := (fileID{id.library, id.path + ".star"}); path.Ext(id.path) == "" && l.exists(named) {
+			return id, &runtime.Error{Hint: "did you mean " + module + ".star?", Err: err}
+		}
+		return id, err
 	}
 	return id, nil
+}
+
+func (l *loader) exists(id fileID) bool {
+	_, err := l.readText(id)
+	return err == nil
 }
 
 // rootHint says what the root is, below which files can be loaded.
@@ -311,6 +325,10 @@ func (f *file) isYAML() bool {
 // parse turns the text into statements.
 func (f *file) parse(library fs.FS) (err error) {
 	if !f.isYAML() {
+		f.text = bytes.TrimPrefix(f.text, []byte("\ufeff")) // editors of Windows put it there
+		if err := f.checkText(); err != nil {
+			return err
+		}
 		f.syntax, err = dialect().Parse(f.name, f.text, 0)
 		return err
 	}
@@ -320,6 +338,20 @@ func (f *file) parse(library fs.FS) (err error) {
 	}
 	f.syntax, f.target, f.warnings = y.File, y.Target, y.Warnings
 	f.syntax.Options = dialect()
+	return nil
+}
+
+// checkText finds what is no text. Starlark takes a zero byte for the end of the file.
+func (f *file) checkText() error {
+	for i := 0; i < len(f.text); {
+		r, size := utf8.DecodeRune(f.text[i:])
+		if r == 0 || r == utf8.RuneError && size == 1 {
+			line := bytes.Count(f.text[:i], []byte("\n")) + 1
+			col := utf8.RuneCount(f.text[bytes.LastIndexByte(f.text[:i], '\n')+1:i]) + 1
+			return syntax.Error{Pos: syntax.MakePosition(&f.name, int32(line), int32(col)), Msg: fmt.Sprintf("byte %#02x is not UTF-8 text", f.text[i])}
+		}
+		i += size
+	}
 	return nil
 }
 
@@ -347,14 +379,14 @@ func (l *loader) checkLoad(from fileID, stmt *syntax.LoadStmt) []*SourceError {
 	return errs
 }
 
-// findMain returns the function main, or nil.
-func (f *file) findMain() *syntax.DefStmt {
+// findMain returns the function main, the last one if there are several, or nil.
+func (f *file) findMain() (main *syntax.DefStmt) {
 	for _, stmt := range f.syntax.Stmts {
 		if def, ok := stmt.(*syntax.DefStmt); ok && def.Name.Name == "main" {
-			return def
+			main = def
 		}
 	}
-	return nil
+	return main
 }
 
 // universe returns the names that every file knows, sorted.

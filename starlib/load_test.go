@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -146,5 +147,40 @@ func TestLoadAgain(t *testing.T) {
 		if err := eval("load(\"" + name + "\", \"x\")\n"); err != nil {
 			t.Errorf("%s, mended: %v", name, err)
 		}
+	}
+}
+
+// What is no text is said to be none: Starlark would take it for the end of the file, or make other characters of it.
+func TestText(t *testing.T) {
+	t.Parallel()
+	for text, want := range map[string]string{
+		"\ufeffprint(1)\n":              "1\n",
+		"print(1)\r\nprint(2)\r\n":      "1\n2\n",
+		"":                              "",
+		"print(1)\nx = \"é\x00\"\n":     "error: byte 0x00 is not UTF-8 text\n  --> r.star:2:7\n     2 | x = \"é·\"\n       |       ^\n  hint: save the file as UTF-8\n",
+		"# \xe9t\xe9\n":                 "error: byte 0xe9 is not UTF-8 text\n  --> r.star:1:3\n     1 | # \uFFFDt\uFFFD\n       |   ^\n  hint: save the file as UTF-8\n",
+		"load(\"r\", \"x\")\n":          "error: load r: not a .star file\n  --> r.star:1:6\n     1 | load(\"r\", \"x\")\n       |      ^^^\n  hint: did you mean r.star?\n",
+		"load(\"@aifb//lib\", \"x\")\n": "error: load @aifb//lib: not a .star file\n  --> r.star:1:6\n     1 | load(\"@aifb//lib\", \"x\")\n       |      ^^^^^^^^^^^^\n  hint: did you mean @aifb//lib.star?\n",
+		"def main(x = 1):\n    pass\ndef main(y = 2):\n    print(y)\n": "2\n",
+	} {
+		out, rendered, _ := exec(t, text)
+		if out+rendered != want {
+			t.Errorf("%q\n%s%s; want\n%s", text, out, rendered, want)
+		}
+	}
+	if out, _, err := exec(t, "def main(x = 1):\n    pass\ndef main(y = 2):\n    print(y)\n", "y=3"); out != "3\n" {
+		t.Errorf("of two mains: %q, %v", out, err)
+	}
+}
+
+// To open a pipe would wait for who writes to it.
+func TestLoadPipe(t *testing.T) {
+	t.Parallel()
+	dir := write(t, map[string]string{"r.star": "load(\"pipe.star\", \"x\")\n"})
+	if err := syscall.Mkfifo(filepath.Join(dir, "pipe.star"), 0o600); err != nil {
+		t.Skip(err)
+	}
+	if _, err := Read(filepath.Join(dir, "r.star"), library); err == nil || !strings.Contains(err.Error(), "not a regular file") {
+		t.Error(err)
 	}
 }
