@@ -105,6 +105,9 @@ func (l *loader) compileErrors(f *file, err error) (errs []*SourceError) {
 			if !f.isYAML() {
 				pos = f.token(e)
 				hint = cmp.Or(lineHabits(f.line(pos.Line)), habits(e.Msg))
+				if open, about := f.unclosed(pos, e.Msg); about != "" {
+					pos, hint = open, about
+				}
 			}
 			return []*SourceError{l.place(pos, hint, errors.New(e.Msg))}
 		}

@@ -1,11 +1,13 @@
 package starlib
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"regexp"
 	"slices"
 	"strings"
+	"unicode/utf8"
 
 	"go.starlark.net/starlark"
 	"go.starlark.net/syntax"
@@ -175,7 +177,7 @@ func (f *file) meant(pos syntax.Position) (start, end syntax.Position, ok bool) 
 }
 
 // gotToken is what the parser says of a token behind which it stands.
-var gotToken = regexp.MustCompile(`^got (.*), want (?:newline|:|'.*'|identifier)$|^(\S+) does not associate`)
+var gotToken = regexp.MustCompile(`^got (.*), want (?:newline|indent|:|'.*'|identifier)$|^(\S+) does not associate`)
 
 // token is where the token begins that the error is of.
 func (f *file) token(e syntax.Error) syntax.Position {
@@ -205,6 +207,51 @@ func (f *file) token(e syntax.Error) syntax.Position {
 	}
 	e.Pos.Col = int32(start) + 1
 	return e.Pos
+}
+
+// noClosing is what the parser says where a bracket was not closed, or a comma is missing.
+var noClosing = regexp.MustCompile(`^got (?:(end of file), want .*|.*, want '([)\]}]|,)')$`)
+
+// unclosed returns what might be meant by an error at a place within a bracket that an earlier line opened, or "". What the
+// end of the file is not expected for is the bracket.
+func (f *file) unclosed(pos syntax.Position, msg string) (at syntax.Position, hint string) {
+	m := noClosing.FindStringSubmatch(msg)
+	if m == nil {
+		return pos, ""
+	}
+	before := f.text
+	if m[1] == "" {
+		before = bytes.Join(bytes.SplitAfterN(f.text, []byte("\n"), int(pos.Line))[:pos.Line-1], nil)
+	}
+	last := openBracket(before)
+	if last < 0 {
+		return pos, ""
+	}
+	line := bytes.Count(f.text[:last], []byte("\n")) + 1
+	hint = fmt.Sprintf("the %c of line %d is not closed", f.text[last], line)
+	switch {
+	case m[1] != "":
+		col := utf8.RuneCount(f.text[bytes.LastIndexByte(f.text[:last], '\n')+1:last]) + 1
+		return syntax.MakePosition(&f.name, int32(line), int32(col)), "it is not closed"
+	case m[2] == ",":
+		hint = "a comma is missing, or " + hint
+	}
+	return pos, hint
+}
+
+// openBracket returns where the innermost bracket is that is open at the end of a text, or -1.
+func openBracket(text []byte) int {
+	tokens := regexp.MustCompile(`(?s)"""(?:\\.|[^\\])*?"""|'''(?:\\.|[^\\])*?'''|"(?:\\.|[^"\\\n])*"?|'(?:\\.|[^'\\\n])*'?|#[^\n]*|[()\[\]{}]`)
+	open := []int{-1}
+	for _, m := range tokens.FindAllIndex(text, -1) {
+		switch c := text[m[0]]; {
+		case strings.IndexByte("([{", c) >= 0:
+			open = append(open, m[0])
+		case strings.IndexByte(")]}", c) >= 0 && len(open) > 1:
+			open = open[:len(open)-1]
+		}
+	}
+	return open[len(open)-1]
 }
 
 // callee returns the name that is called, with the names before it.

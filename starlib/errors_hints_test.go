@@ -70,6 +70,32 @@ func TestHints(t *testing.T) {
 		{"x = 1\nx()", "the name was given another value before"},
 		{"def f():\n    return f()\nf()", "the function calls itself without end"},
 
+		{"from os import path", `load("//lib.star", "name") brings in names of a file; json, time and math are there already`},
+		{"@timed\ndef f():\n    pass", "there are no decorators: f = g(f)"},
+		{"a, *b = [1, 2]", "there is no * in a list or an assignment: a + b joins lists, xs[1:] is the rest"},
+		{"x = {**{}}", "a | b joins dicts"},
+		{"x = {1, 2}", "set([1, 2]) is a set"},
+		{"x = sum(n for n in [1])", "[f(x) for x in xs] is a list"},
+		{"if (x := 1):\n    pass", "x = ... is a line of its own"},
+		{"x = 1_000", "numbers are written without _"},
+		{"x = 1 <> 2", "!= is not equal"},
+		{"x = “a”", "the quotes are \" and '"},
+		{`x = "\d"`, `r"\d" is a string whose \ is a \; so is "\\d"`},
+		{"def main():\nx = 1", "the lines of a block are indented"},
+		{"if True:\n    x = 1\n  y = 2", "the lines of a block begin in the same column"},
+		{"if True {\n}", "a colon ends the line, and the lines of the block are indented"},
+		{"load(\"x.star\")", `load("lib.star", "name")`},
+		{"xs = [1]\nxs.length", "len(x)"},
+		{`x = "%s %s" % 1`, `"%s %s" % (a, b): several go in brackets`},
+		{`x = "%s" % (1, 2)`, `"%s" % (x,) writes a tuple as one`},
+		{`x = int("1.5")`, "int(float(x)) cuts the fraction off"},
+		{"def f():\n    return x\nf()\nx = 1", "the file gives it its value further below: call the function after that"},
+		{"print(1", "it is not closed"},
+		{"print(\"(\", ')', [1]) # )\n'''\n)'''\nprint({\"a\": (1,\n  2)", "it is not closed"},
+		{"x = [1, 2\ny = 3", "the [ of line 1 is not closed"},
+		{"x = dict(a = 1\ny = 3)", "a comma is missing, or the ( of line 1 is not closed"},
+		{"x = (\n  1,\n  2 3)", "the ( of line 1 is not closed"},
+
 		{"servce(\"x\")", "did you mean service?"},
 		{"def f(clients):\n    return cleints", "did you mean clients?"},
 		{"def f(clients):\n    pass\ndef g():\n    return cleints", "did you mean client?"}, // another function's own is not in scope
@@ -144,5 +170,14 @@ struct(s = struct(a = (2,), xs = ...)) [struct(b = [struct(c = 3)])]
 	}
 	if _, rendered, _ := exec(t, recipe+"fail(s)\n"); !strings.Contains(rendered, "error: struct(a = (2,), xs = ...)") {
 		t.Error(rendered)
+	}
+}
+
+// Of what the end of the file finds open, it is the bracket that is shown.
+func TestUnclosed(t *testing.T) {
+	t.Parallel()
+	const want = "error: got end of file, want primary expression\n  --> r.star:2:10\n     2 | print(1, {\n       |          ^\n  hint: it is not closed\n"
+	if _, rendered, _ := exec(t, "e = [(1)]\nprint(1, {\n    \"a\": (1, 2),\n"); rendered != want {
+		t.Errorf("%s; want\n%s", rendered, want)
 	}
 }
