@@ -229,7 +229,11 @@ func (bd *binding) positional(args starlark.Tuple) {
 		}
 	}
 	if n < len(args) {
-		bd.errorf(place{index: n, value: true}, "", "takes %s, not %d", runtime.Plural(n, "positional argument"), len(args))
+		hint := ""
+		if i := slices.IndexFunc(bd.Params, func(p Param) bool { return p.Keyword }); i >= 0 {
+			hint = fmt.Sprintf("the others are given by their names, such as %s = ...", bd.Params[i].Name)
+		}
+		bd.errorf(place{index: n, value: true}, hint, "takes %s, not %d", runtime.Plural(n, "positional argument"), len(args))
 	}
 }
 
@@ -246,7 +250,11 @@ func (bd *binding) named(kwargs []starlark.Tuple) {
 			rest.SetKey(kw[0], kw[1]) // a call has no name twice, and strings can be hashed
 		default:
 			bd.unknown = append(bd.unknown, name)
-			bd.errorf(place{name: name, index: -1}, runtime.DidYouMean(name, bd.names()), "there is no parameter %s", name)
+			hint := runtime.DidYouMean(name, bd.names())
+			if slices.ContainsFunc(bd.Params, func(p Param) bool { return p.Rest == "*" && p.Name == name }) {
+				hint = "they are given without a name"
+			}
+			bd.errorf(place{name: name, index: -1}, hint, "there is no parameter %s", name)
 		}
 	}
 	if rest.Len() > 0 {

@@ -124,10 +124,14 @@ func wrongType(path string, v starlark.Value, want string) error {
 	if _, ok := v.(*secretValue); ok {
 		return noSecret(path)
 	}
-	if path == "" {
-		return fmt.Errorf("got %s, want %s", typeOf(v), want)
+	err := fmt.Errorf("got %s, want %s", typeOf(v), want)
+	if path != "" {
+		err = fmt.Errorf("%s: %w", path, err)
 	}
-	return fmt.Errorf("%s: got %s, want %s", path, typeOf(v), want)
+	if f, ok := v.(starlark.Callable); ok && f.Name() != "lambda" {
+		return &runtime.Error{Hint: fmt.Sprintf("%s(...) calls it", f.Name()), Err: err}
+	}
+	return err
 }
 
 func toString(path string, v starlark.Value) (string, error) {
@@ -378,6 +382,9 @@ type services struct{ to *[]*runtime.Handle }
 
 func (s services) slot() slot {
 	return newSlot("Service or list", s.to, func(path string, v starlark.Value) ([]*runtime.Handle, error) {
+		if name, ok := starlark.AsString(v); ok {
+			return nil, &runtime.Error{Hint: "give it what service() returned", Err: fmt.Errorf("%s: got the str %q, want Service", path, name)}
+		}
 		hs, err := toHandles(path, v)
 		if err != nil {
 			return nil, err

@@ -1,6 +1,7 @@
 package starlib
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -333,7 +334,7 @@ func textBuiltins() []*Builtin {
 			}),
 		define(Builtin{Name: "fail", plain: true, Doc: "Ends the recipe as failed."}, printArgs{sep: " "}, printArguments(),
 			func(c *call, a *printArgs) (starlark.Value, error) {
-				return nil, &runtime.Error{Fault: runtime.FaultRun, Err: failure(c.session.Redact(a.join()))}
+				return nil, &runtime.Error{Fault: runtime.FaultRun, Err: failure(c.session.Redact(cmp.Or(a.join(), "the recipe called fail()")))}
 			}),
 		define(Builtin{Name: "warn", Doc: "Says something on stderr."}, textArgs{},
 			[]argument[textArgs]{arg("message", "what to say", func(a *textArgs) any { return &a.text }).required()},
@@ -414,7 +415,7 @@ func regexpBuiltins() []*Builtin {
 			func(_ *call, a *regexpArgs) (starlark.Value, error) {
 				compiled, err := regexp.Compile(a.pattern)
 				if err != nil {
-					return nil, err
+					return nil, &runtime.FieldError{Field: "pattern", Err: err}
 				}
 				return f(compiled, a), nil
 			})

@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"go.starlark.net/starlark"
-	"go.starlark.net/starlarkstruct"
 
 	"github.com/aifb/aifb/runtime"
 )
@@ -62,14 +61,20 @@ func newClusterTable(t runtime.Table) *clusterTable {
 	return v
 }
 
-func (t *clusterTable) Type() string                             { return "ClusterTable" }
-func (t *clusterTable) Truth() starlark.Bool                     { return len(t.Rows) > 0 }
-func (t *clusterTable) Hash() (uint32, error)                    { return 0, errors.New("unhashable: ClusterTable") }
-func (t *clusterTable) Len() int                                 { return len(t.Rows) }
-func (t *clusterTable) Attr(name string) (starlark.Value, error) { return t.methods[name], nil }
-func (t *clusterTable) AttrNames() []string                      { return t.methods.Keys() }
-func (t *clusterTable) Index(i int) starlark.Value               { return t.row(i) }
-func (t *clusterTable) Iterate() starlark.Iterator               { return &clusterIterator{table: t} }
+func (t *clusterTable) Type() string               { return "ClusterTable" }
+func (t *clusterTable) Truth() starlark.Bool       { return len(t.Rows) > 0 }
+func (t *clusterTable) Hash() (uint32, error)      { return 0, errors.New("unhashable: ClusterTable") }
+func (t *clusterTable) Len() int                   { return len(t.Rows) }
+func (t *clusterTable) AttrNames() []string        { return t.methods.Keys() }
+func (t *clusterTable) Index(i int) starlark.Value { return t.row(i) }
+func (t *clusterTable) Iterate() starlark.Iterator { return &clusterIterator{table: t} }
+
+func (t *clusterTable) Attr(name string) (starlark.Value, error) {
+	if m, ok := t.methods[name]; ok {
+		return m, nil
+	}
+	return nil, noAttribute("ClusterTable", ".", name, t.AttrNames())
+}
 
 // String is the table with the columns of which something is known.
 func (t *clusterTable) String() string {
@@ -114,9 +119,7 @@ func (t *clusterTable) row(n int) starlark.Value {
 			attrs[c.Name] = starlark.MakeInt(number)
 		}
 	}
-	s := starlarkstruct.FromStringDict(starlark.String(t.Name), attrs)
-	s.Freeze()
-	return s
+	return rowValue(string(t.Name), attrs)
 }
 
 type columnArgs struct{ column string }
@@ -143,7 +146,7 @@ func (t *clusterTable) column(name string) (starlark.Value, error) {
 	}
 	var values []starlark.Value
 	for i := range t.Rows {
-		v, err := t.row(i).(*starlarkstruct.Struct).Attr(name)
+		v, err := t.row(i).(*structValue).Attr(name)
 		if err != nil {
 			return nil, err
 		}

@@ -72,3 +72,20 @@ func TestHelpOfClusterTable(t *testing.T) {
 		t.Errorf("%q, %v", b.String(), err)
 	}
 }
+
+func TestHintsOfClusterTable(t *testing.T) {
+	t.Parallel()
+	x := newClusterTable(runtime.Table{Name: runtime.TableNodes, Rows: [][]string{make([]string, len(runtime.TableNodes.Columns()))}})
+	for expr, want := range map[string]string{
+		"x[0].partitoin": "did you mean .partition?", "x.rows()[0].sate": "did you mean .state?", "x.row()": "did you mean .rows?",
+		"x.zzzz": "it has rows, values", `x.values("sate")`: "did you mean state?",
+	} {
+		r := newRun(new(runtime.Session), Env{}, new(loader))
+		thread, done := r.thread(t.Context(), "", false)
+		_, err := starlark.EvalOptions(dialect(), thread, "x.star", expr, starlark.StringDict{"x": x})
+		if Hint(err) != want {
+			t.Errorf("%s: %v, hint %q; want %q", expr, err, Hint(err), want)
+		}
+		done()
+	}
+}

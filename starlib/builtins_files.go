@@ -10,7 +10,6 @@ import (
 	"unicode/utf8"
 
 	"go.starlark.net/starlark"
-	"go.starlark.net/starlarkstruct"
 
 	"github.com/aifb/aifb/runtime"
 )
@@ -80,7 +79,7 @@ func fileBuiltins() []*Builtin {
 }
 
 func commandResult(r runtime.CommandResult) starlark.Value {
-	s := starlarkstruct.FromStringDict(starlarkstruct.Default, starlark.StringDict{
+	s := newStruct(starlark.StringDict{
 		"stdout": starlark.String(r.Stdout), "stderr": starlark.String(r.Stderr), "exit_code": starlark.MakeInt(r.Code),
 	})
 	s.Freeze()

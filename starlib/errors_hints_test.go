@@ -96,6 +96,11 @@ func TestHints(t *testing.T) {
 		{"x = dict(a = 1\ny = 3)", "a comma is missing, or the ( of line 1 is not closed"},
 		{"x = (\n  1,\n  2 3)", "the ( of line 1 is not closed"},
 
+		{"service(\"x\", \"sleep 1\")", "the others are given by their names, such as port = ..."},
+		{"wait_done(jobs = [])", "they are given without a name"},
+		{"service(\"x\", command = \"y\", metrics = [metric.csv])", "metric.csv(...) calls it"},
+		{"service(\"x\", command = \"y\", ready = ready.http)", "ready.http(...) calls it"},
+		{"client(\"redis\", command = \"y\")", "give it what service() returned"},
 		{"servce(\"x\")", "did you mean service?"},
 		{"def f(clients):\n    return cleints", "did you mean clients?"},
 		{"def f(clients):\n    pass\ndef g():\n    return cleints", "did you mean client?"}, // another function's own is not in scope

@@ -81,6 +81,10 @@ error: service: mem: "4 apples" is not an amount of memory such as 4G or 512M
      1 | x = service("a", prot = 1, mem = "4 apples")
        |                                  ^^^^^^^^^^
 `},
+		{"pattern", "re.search(\"(\", \"x\")\n", "error: re.search: pattern: error parsing regexp: missing closing ): `(`\n" + `  --> r.star:1:11
+     1 | re.search("(", "x")
+       |           ^^^
+`},
 		{"of the library", "load(\"@aifb//lib.star\", \"boom\")\ndef main():\n    y = boom(3)\n", `error: no 3
   --> r.star:3:9 in main
      3 |     y = boom(3)

@@ -9,7 +9,6 @@ import (
 	"strings"
 
 	"go.starlark.net/starlark"
-	"go.starlark.net/starlarkstruct"
 	"go.starlark.net/syntax"
 
 	"github.com/aifb/aifb/runtime"
@@ -103,7 +102,7 @@ func assertFails(c *call, a *failsArgs) (starlark.Value, error) {
 	if exit := (*Exit)(nil); errors.As(err, &exit) {
 		code = starlark.MakeInt(exit.Code)
 	}
-	return starlarkstruct.FromStringDict(starlarkstruct.Default, starlark.StringDict{
+	return newStruct(starlark.StringDict{
 		"kind": starlark.String(runtime.FaultOf(err)), "message": starlark.String(message),
 		"hint": starlark.String(strings.Join(hints(err), "; ")), "exit_code": code,
 	}), nil

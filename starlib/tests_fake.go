@@ -9,7 +9,6 @@ import (
 
 	startime "go.starlark.net/lib/time"
 	"go.starlark.net/starlark"
-	"go.starlark.net/starlarkstruct"
 
 	"github.com/aifb/aifb/runtime"
 )
@@ -130,7 +129,7 @@ func fakeJobValue(j runtime.JobState) starlark.Value {
 	if len(job.Args) > 0 {
 		command = job.Args[len(job.Args)-1]
 	}
-	return starlarkstruct.FromStringDict(starlarkstruct.Default, starlark.StringDict{
+	return newStruct(starlark.StringDict{
 		"name": starlark.String(job.Name), "role": starlark.String(j.Role), "state": starlark.String(state),
 		"command": starlark.String(command), "args": stringList(job.Args), "env": texts(job.Env), "labels": texts(j.Labels),
 		"image": starlark.String(job.Image.URI), "time": starlark.Float(job.Limit.Seconds()), "mem": starlark.MakeInt64(int64(n.Mem)),

@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"go.starlark.net/starlark"
-	"go.starlark.net/starlarkstruct"
 
 	"github.com/aifb/aifb/runtime"
 )
@@ -315,9 +314,7 @@ func row(r runtime.Record) starlark.Value {
 	for _, a := range rowAttrs {
 		fields[a.Name] = a.get(r)
 	}
-	s := &structValue{starlarkstruct.FromStringDict(starlark.String("Measurement"), fields)}
-	s.Freeze()
-	return s
+	return rowValue("Measurement", fields)
 }
 
 func (t *table) values() []float64 {

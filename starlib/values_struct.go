@@ -15,6 +15,13 @@ import (
 // not.
 type structValue struct{ *starlarkstruct.Struct }
 
+// rowValue returns a row of a table, which cannot change. What is its type's name.
+func rowValue(what string, attrs starlark.StringDict) starlark.Value {
+	s := &structValue{starlarkstruct.FromStringDict(starlark.String(what), attrs)}
+	s.Freeze()
+	return s
+}
+
 func newStruct(attrs starlark.StringDict) *structValue {
 	return &structValue{starlarkstruct.FromStringDict(starlarkstruct.Default, attrs)}
 }
