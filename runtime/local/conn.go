@@ -53,6 +53,9 @@ func (Conn) Run(ctx context.Context, cmd runtime.Cmd) error {
 		return nil
 	case ctx.Err() != nil:
 		return context.Cause(ctx)
+	case errors.Is(err, exec.ErrWaitDelay):
+		return runtime.Faultf(runtime.FaultRun, "what is to go on is a job(), or has its output elsewhere: command >file 2>&1 &",
+			"a command that it left in the background holds its output")
 	case errors.Is(err, exec.ErrNotFound), errors.Is(err, fs.ErrNotExist):
 		return &runtime.ExitError{Args: cmd.Args, Code: 127, Stderr: "not found"} // as a shell has it
 	case errors.As(err, &exit):
