@@ -53,17 +53,17 @@ type Metric struct {
 
 func (m Metric) validate() error {
 	if !filepath.IsLocal(m.Source) {
-		return fmt.Errorf("metrics: source %q is not stdout, stderr or a file in $BENCHMARK_OUTPUT_DIR", m.Source)
+		return fieldErrorf("metrics", "", "source %q is not stdout, stderr or a file in $BENCHMARK_OUTPUT_DIR", m.Source)
 	}
 	if m.Kind != "regex" {
 		return nil
 	}
 	re, err := regexp.Compile(m.Pattern)
 	if err != nil {
-		return fmt.Errorf("metrics: %w", err)
+		return fieldErrorf("metrics", "", "%w", err)
 	}
 	if names := strings.Join(re.SubexpNames(), ""); names == "" && (m.Name == "" || re.NumSubexp() == 0) {
-		return fmt.Errorf(`metrics: pattern %q names no metric: write (?P<rps>[0-9.]+), or a group and name="rps"`, m.Pattern)
+		return fieldErrorf("metrics", `write (?P<rps>[0-9.]+), or a group and name="rps"`, "pattern %q names no metric", m.Pattern)
 	}
 	return nil
 }

@@ -80,6 +80,8 @@ var habits = hintsOf([]habit{
 	{`^not enough arguments for format string`, `"%s %s" % (a, b): several go in brackets`},
 	{`^too many arguments for format string`, `"%s" % (x,) writes a tuple as one`},
 	{`^int: invalid literal with base 10: .*\.`, "int(float(x)) cuts the fraction off"},
+	{`^time has no \.sleep$|^undefined: sleep$`, `wait_running() and wait_done() wait for jobs; run("sleep 5") takes its time`},
+	{`^keyword argument may not follow \*`, "name = value goes before *args"},
 	{`^list has no \.sort\b`, "sorted(xs)"},
 	{`^list has no \.(push|add)\b`, "xs.append(x)"},
 	{`^string has no \.decode\b|^bytes has no \.decode\b`, "str(b)"},

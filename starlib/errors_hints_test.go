@@ -101,6 +101,9 @@ func TestHints(t *testing.T) {
 		{"service(\"x\", command = \"y\", metrics = [metric.csv])", "metric.csv(...) calls it"},
 		{"service(\"x\", command = \"y\", ready = ready.http)", "ready.http(...) calls it"},
 		{"client(\"redis\", command = \"y\")", "give it what service() returned"},
+		{"time.sleep(1)", `wait_running() and wait_done() wait for jobs; run("sleep 5") takes its time`},
+		{"sleep(1)", `wait_running() and wait_done() wait for jobs; run("sleep 5") takes its time`},
+		{"print(*[1], sep = \",\")", "name = value goes before *args"},
 		{"servce(\"x\")", "did you mean service?"},
 		{"def f(clients):\n    return cleints", "did you mean clients?"},
 		{"def f(clients):\n    pass\ndef g():\n    return cleints", "did you mean client?"}, // another function's own is not in scope
