@@ -82,7 +82,7 @@ func (s *JobSpec) validate() error {
 		errs = append(errs, &FieldError{field, fmt.Errorf(format, args...)})
 	}
 	if s.Name != "" && !nameForm.MatchString(s.Name) {
-		bad("name", "%q is not a name: letters, digits, dot, dash and underscore, at most 64", s.Name)
+		bad("name", "%.70q is not a name: letters, digits, dot, dash and underscore, at most 64", s.Name)
 	}
 	if s.Command == "" && len(s.Args) == 0 && s.Image == "" {
 		bad("command", "there is nothing to run: no command, no args, no image")

@@ -57,7 +57,11 @@ func (s *Session) start(ctx context.Context, spec JobSpec, in Intent, services [
 		return s.again(spec.Deed, in.Role, services), err
 	}
 	if err := spec.validate(); err != nil {
-		return nil, fmt.Errorf("start %s: %w", cmp.Or(spec.Name, string(in.Role)), err)
+		what := cmp.Or(spec.Name, string(in.Role))
+		if len(what) > 64 || strings.ContainsFunc(what, isControl) { // which the error is of
+			what = string(in.Role)
+		}
+		return nil, fmt.Errorf("start %s: %w", what, err)
 	}
 	if len(services) > 0 {
 		if err := s.WaitRunning(ctx, Wait{}, services...); err != nil {
