@@ -21,6 +21,9 @@ func TestREPLConnectionEnds(t *testing.T) {
 	t.Parallel()
 	cluster := sim.New(sim.Config{Exec: func(context.Context, runtime.Cmd) error { return fmt.Errorf("handshake failed: %w", io.EOF) }})
 	session := &runtime.Session{Run: "20000101-000000-test", Store: storage.Memory(), Target: runtime.Target{Name: "far", Conn: cluster.Conn()}}
+	if err := session.Open(t.Context()); err != nil {
+		t.Fatal(err)
+	}
 	var out, log bytes.Buffer
 	std := streams{out: &output{w: &out}, err: &output{w: &log}}
 	repl := starlib.NewREPL(session, starlib.Env{Stdout: std.out, Warn: session.Warn}, recipes.FS)
