@@ -21,6 +21,9 @@ const (
 	// filesLimit bounds the reading of a few small files, which hangs where a file server does.
 	filesLimit = time.Minute
 
+	// wordAfter is how long a job that said how it ended may run on for its scheduler, which usually knows more of the end.
+	wordAfter = 2 * time.Minute
+
 	// requeueGrace is how long a job that its node failed, and that may be run again, is waited for.
 	requeueGrace = 2 * time.Minute
 
@@ -36,6 +39,7 @@ const (
 type watcher struct {
 	*Session
 	missing  map[string]time.Time // since when the scheduler has not known a job, or calls it failed, by token
+	worded   map[string]time.Time // since when a job that said how it ended runs all the same, by token
 	failing  bool                 // the last query failed
 	failed   time.Time            // when the first of them did
 	remind   time.Duration        // after how long the user is told again
@@ -65,7 +69,8 @@ func (s *Session) watch() {
 }
 
 func (s *Session) newWatcher() *watcher {
-	return &watcher{Session: s, missing: make(map[string]time.Time), interval: s.Target.PollMin,
+	return &watcher{Session: s, missing: make(map[string]time.Time),
+		worded: make(map[string]time.Time), interval: s.Target.PollMin,
 		extra: budget{size: 20, every: 30 * time.Second}, events: make(chan []jobEvent), asked: make(map[string]bool)}
 }
 
@@ -189,9 +194,29 @@ func (w *watcher) poll(ctx context.Context) {
 		ending = ending || j.Exit != nil
 	}
 	w.store(ctx, changes...)
+	w.release(ctx, live, known)
 	w.plan(len(live), len(changes) > 0)
 	if ending {
 		w.hurry()
+	}
+}
+
+// release cancels those of the jobs that have ended by their own word, while to the scheduler they run: it may have lost
+// their end, and keep their nodes for them.
+func (w *watcher) release(ctx context.Context, live []JobState, known map[JobID]Status) {
+	var ids []JobID
+	w.view(func(st *RunState) {
+		for _, j := range live {
+			if known[j.ID].State == Running && st.Job(j.Job.Name).Status.State == Ended {
+				ids = append(ids, j.ID)
+			}
+		}
+	})
+	if len(ids) == 0 {
+		return
+	}
+	if err := w.Target.Scheduler.Cancel(ctx, ids...); err != nil && ctx.Err() == nil {
+		w.warn("jobs that have ended, but run for %s, could not be cancelled: %v", w.Target.Name, err)
 	}
 }
 
@@ -255,10 +280,12 @@ func (w *watcher) changes(j JobState, known map[JobID]Status, files map[string][
 	switch {
 	case !ok || st.State == Unknown:
 		st = w.vanished(j, !ok, st.Gone)
+	case st.State == Running && j.Exit != nil && !j.Job.Needs.Requeue && w.since(w.worded, j, wordAfter):
+		st = Status{State: Ended, Node: j.Host()}
 	case st.State == Pending && j.Started != nil && !j.Job.Needs.Requeue: // the answer is older than the job's word
 		return recs
 	case st.State == Ended && j.Job.Needs.Requeue && infrastructure(st.Outcome):
-		if !w.since(j, requeueGrace) { // it may be about to run again
+		if !w.since(w.missing, j, requeueGrace) { // it may be about to run again
 			return recs
 		}
 	default:
@@ -289,12 +316,12 @@ func differs(a, b Status) bool {
 // infrastructure reports whether an outcome is nothing that the job did.
 func infrastructure(o Outcome) bool { return o == NodeFailure || o == Preempted }
 
-// since reports whether the job has been missing for d.
-func (w *watcher) since(j JobState, d time.Duration) bool {
-	since, ok := w.missing[j.Job.Token]
+// since reports whether something has been so with the job for d: from the first time that it is asked, which it keeps.
+func (w *watcher) since(times map[string]time.Time, j JobState, d time.Duration) bool {
+	since, ok := times[j.Job.Token]
 	if !ok {
 		since = w.now()
-		w.missing[j.Job.Token] = since
+		times[j.Job.Token] = since
 	}
 	return w.now().Sub(since) >= d
 }
@@ -310,7 +337,7 @@ func (w *watcher) vanished(j JobState, unknown, gone bool) Status {
 	case j.Stopping:
 		patience = behindAfter
 	}
-	if long := w.since(j, patience); j.Exit != nil || long && (unknown || gone && j.Stopping) {
+	if long := w.since(w.missing, j, patience); j.Exit != nil || long && (unknown || gone && j.Stopping) {
 		return Status{State: Ended, Outcome: Lost, Node: j.Host()}
 	}
 	return Status{}
