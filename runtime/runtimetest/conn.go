@@ -131,7 +131,7 @@ func checkExit(t *connTest) {
 }
 
 func checkSignal(t *connTest) {
-	for name, code := range map[string]int{"TERM": 143, "KILL": 137, "HUP": 129} {
+	for name, code := range map[string]int{"TERM": 143, "KILL": 137, "USR1": 138} {
 		err := t.conn.Run(t.Context(), runtime.Cmd{Args: []string{"/bin/sh", "-c", "kill -" + name + " $$"}})
 		if exit := t.exitError(err); exit.Code != code {
 			t.Errorf("%s: code %d, want %d", name, exit.Code, code)
