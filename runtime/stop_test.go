@@ -105,6 +105,7 @@ func TestStopOrphanAgain(t *testing.T) {
 			t.Fatal(err)
 		}
 		time.Sleep(5 * time.Minute)
+		synctest.Wait()
 		if !slices.Equal(c.cancels, []runtime.JobID{"101"}) || tries != 3 {
 			t.Errorf("cancelled %v, after %d tries", c.cancels, tries)
 		}
@@ -132,6 +133,7 @@ func TestStopDuringSubmission(t *testing.T) {
 			t.Fatal(err)
 		}
 		time.Sleep(2 * time.Minute)
+		synctest.Wait()
 		if len(c.jobs) != 1 || len(c.cancels) != 1 || h.State().Status.Outcome != runtime.Cancelled {
 			t.Errorf("of %d jobs %v were cancelled; it is %v", len(c.jobs), c.cancels, h)
 		}
@@ -183,6 +185,7 @@ func TestStopFoundStoreFull(t *testing.T) {
 		s.Target.Scheduler = &deafSubmit{c}
 		start(t, s, "j")
 		time.Sleep(time.Second)
+		synctest.Wait()
 		store.fails = func() error { return runtime.Faultf(runtime.FaultInfra, "", "the disk is full") }
 		s.Close(context.Background(), nil, false)
 		if len(c.jobs) != 1 || len(c.cancels) != 1 {
