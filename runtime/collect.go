@@ -84,10 +84,11 @@ func (c *collector) collect(ctx context.Context, ended []JobState) {
 	var recs []Record
 	var again []string
 	for _, j := range ended {
-		if c.mayCome(j, err) {
+		lacks := err == nil && c.incomplete(j)
+		if (err != nil || lacks) && c.mayCome(j, err) {
 			continue
 		}
-		collected, measured := c.collected(j, err)
+		collected, measured := c.collected(j, err, lacks)
 		if j.Retried() && !c.isClosing() {
 			measured = nil // it is measured anew
 			again = append(again, j.Job.Name)
@@ -121,9 +122,6 @@ func (c *collector) later(ended []JobState, err error) {
 // mayCome reports whether files of a job that could not be fetched, or were not there, may come: then they are fetched
 // once more.
 func (c *collector) mayCome(j JobState, err error) bool {
-	if err == nil && !c.incomplete(j) {
-		return false
-	}
 	c.tries[j.Job.Token]++
 	n, most := c.tries[j.Job.Token], collectTries
 	if err == nil && (j.Exit != nil || j.Status.Outcome == Completed) && !j.full() {
@@ -248,8 +246,9 @@ func (s *Session) incomplete(j JobState) bool {
 	return err != nil && (j.Status.Outcome == Completed || j.Status.Outcome == Failed)
 }
 
-// collected reads the measurements of a job from its files, which are here unless fetchErr says why not.
-func (s *Session) collected(j JobState, fetchErr error) (Collected, []Record) {
+// collected reads the measurements of a job from its files, which are here unless fetchErr says why not. Lacks says
+// that they are not all.
+func (s *Session) collected(j JobState, fetchErr error, lacks bool) (Collected, []Record) {
 	c := Collected{Dir: s.localDir(j.Job)}
 	if fetchErr != nil {
 		c.Problem, c.Left = fetchErr.Error(), true
@@ -258,8 +257,8 @@ func (s *Session) collected(j JobState, fetchErr error) (Collected, []Record) {
 	measured, err := readMeasurements(c.Dir, j.Metrics)
 	switch {
 	case s.Simulated:
-	case j.full() || j.Status.Outcome == Completed && s.incomplete(j):
-		c.Problem = "what it wrote may be cut short, since it could write no more when it ended: " + isFull
+	case j.full() || lacks && j.Status.Outcome == Completed:
+		c.Problem = "what it wrote may be cut short, since " + wroteNoMore
 	case err != nil:
 		c.Problem = err.Error()
 	}

@@ -184,10 +184,12 @@ func (s *Session) notEnded(names []string, failed error) error {
 			j := st.Job(name)
 			switch {
 			case j.ID == "" || j.Collected != nil:
-			case j.Live() && j.Status.State == Running && j.Status.Reason != "": // such as COMPLETING
-				left = append(left, fmt.Sprintf("%s (job %s) is %s (%s)%s", name, j.ID, j, j.Status.Reason, st.stale(s.now())))
 			case j.Live():
-				left = append(left, fmt.Sprintf("%s (job %s) is %s%s", name, j.ID, j, st.stale(s.now())))
+				reason := ""
+				if j.Status.State == Running && j.Status.Reason != "" {
+					reason = " (" + j.Status.Reason + ")" // such as COMPLETING
+				}
+				left = append(left, fmt.Sprintf("%s (job %s) is %s%s%s", name, j.ID, j, reason, st.stale(s.now())))
 			default:
 				left = append(left, fmt.Sprintf("%s (job %s) %s, but its files are not here", name, j.ID, j))
 			}
@@ -256,9 +258,6 @@ func (s *Session) mayCancel(j *JobState) bool {
 
 // Record appends a measurement of the recipe's own.
 func (s *Session) Record(ctx context.Context, d Deed, m Measurement) error {
-	if m.Metric == "" {
-		return fieldErrorf("metric", "", "it is empty")
-	}
 	d = d.describe("record", "", m)
 	if done, err := s.done(d); done || err != nil {
 		return err

@@ -176,8 +176,8 @@ func endedError(j *JobState) error {
 // logLines is how many lines of a job's log are in an error.
 const logLines = 8
 
-// isFull is why a job may be unable to write.
-const isFull = "is the disk of its workdir full, or a quota used up?"
+// wroteNoMore says what may be the matter with a job that did not write all that it had to say.
+const wroteNoMore = "it could write no more when it ended: is the disk of its workdir full, or a quota used up?"
 
 // explain adds the last lines of the job to a JobError, once they are here.
 func (s *Session) explain(ctx context.Context, err error) error {
@@ -194,7 +194,7 @@ func (s *Session) explain(ctx context.Context, err error) error {
 	})
 	job.Log = lastLines(s.localDir(j.Job), logLines)
 	if j.full() || job.Log == "" && j.Exit == nil && j.Status.Outcome == Failed {
-		return Faultf(FaultRun, "it could write no more when it ended: "+isFull, "%w", err)
+		return Faultf(FaultRun, wroteNoMore, "%w", err)
 	}
 	return Faultf(FaultRun, fmt.Sprintf("see all of it with: aifb logs %s %s", s.Run, job.Name), "%w", err)
 }

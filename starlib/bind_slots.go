@@ -32,7 +32,7 @@ func slotOf(p any) slot {
 	case slotter:
 		return p.slot()
 	case *string:
-		return newSlot("str", p, toString, func(s string) string { return starlark.String(s).String() })
+		return newSlot("str", p, toString, showString)
 	case *int:
 		return newSlot("int", p, toInt, strconv.Itoa)
 	case *float64:
@@ -90,6 +90,8 @@ func noneOr[T comparable](show func(T) string) func(T) string {
 	}
 }
 
+func showString(s string) string { return starlark.String(s).String() }
+
 func showValue(v starlark.Value) string {
 	if v == nil {
 		return "None"
@@ -145,16 +147,14 @@ func toString(path string, v starlark.Value) (string, error) {
 // A filled text is one that is not empty.
 type filled struct{ to *string }
 
-func (f filled) slot() slot {
-	s := slotOf(f.to)
-	set := s.set
-	s.set = func(path string, v starlark.Value) error {
-		if text, ok := starlark.AsString(v); ok && text == "" {
-			return fmt.Errorf("%s: it is empty", path)
-		}
-		return set(path, v)
+func (f filled) slot() slot { return newSlot("str", f.to, toFilled, showString) }
+
+func toFilled(path string, v starlark.Value) (string, error) {
+	s, err := toString(path, v)
+	if err == nil && s == "" {
+		return "", fmt.Errorf("%s: it is empty", path)
 	}
-	return s
+	return s, err
 }
 
 func toInt(path string, v starlark.Value) (int, error) {

@@ -7,7 +7,6 @@ import (
 	"regexp"
 	"slices"
 	"strings"
-	"unicode/utf8"
 
 	"go.starlark.net/starlark"
 	"go.starlark.net/syntax"
@@ -227,12 +226,11 @@ func (f *file) unclosed(pos syntax.Position, msg string) (at syntax.Position, hi
 	if last < 0 {
 		return pos, ""
 	}
-	line := bytes.Count(f.text[:last], []byte("\n")) + 1
-	hint = fmt.Sprintf("the %c of line %d is not closed", f.text[last], line)
+	at = f.at(last)
+	hint = fmt.Sprintf("the %c of line %d is not closed", f.text[last], at.Line)
 	switch {
 	case m[1] != "":
-		col := utf8.RuneCount(f.text[bytes.LastIndexByte(f.text[:last], '\n')+1:last]) + 1
-		return syntax.MakePosition(&f.name, int32(line), int32(col)), "it is not closed"
+		return at, "it is not closed"
 	case m[2] == ",":
 		hint = "a comma is missing, or " + hint
 	}

@@ -346,13 +346,19 @@ func (f *file) checkText() error {
 	for i := 0; i < len(f.text); {
 		r, size := utf8.DecodeRune(f.text[i:])
 		if r == 0 || r == utf8.RuneError && size == 1 {
-			line := bytes.Count(f.text[:i], []byte("\n")) + 1
-			col := utf8.RuneCount(f.text[bytes.LastIndexByte(f.text[:i], '\n')+1:i]) + 1
-			return syntax.Error{Pos: syntax.MakePosition(&f.name, int32(line), int32(col)), Msg: fmt.Sprintf("byte %#02x is not UTF-8 text", f.text[i])}
+			return syntax.Error{Pos: f.at(i), Msg: fmt.Sprintf("byte %#02x is not UTF-8 text", f.text[i])}
 		}
 		i += size
 	}
 	return nil
+}
+
+// at returns the position of a byte of the text.
+func (f *file) at(offset int) syntax.Position {
+	before := f.text[:offset]
+	line := bytes.Count(before, []byte("\n")) + 1
+	col := utf8.RuneCount(before[bytes.LastIndexByte(before, '\n')+1:]) + 1
+	return syntax.MakePosition(&f.name, int32(line), int32(col))
 }
 
 // checkLoad reads what a statement loads, and checks that the names are there.
